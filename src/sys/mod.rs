@@ -1,0 +1,8 @@
+//! The floor: the only room that calls the operating system.
+//!
+//! Everything in it is safe to use inside a hook: no function here allocates through the global allocator, takes a lock
+//! that the program knows of, changes `errno`, or prints.
+
+pub(crate) mod pages;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+pub(crate) mod raw;

@@ -1,0 +1,188 @@
+//! Memory straight from the operating system, for buffers, tables and the GC heap: it never shows up as the program's heap.
+//!
+//! Under Miri, which has no `mmap` with alignment, the pages come from `std::alloc` instead.
+
+use core::ptr::NonNull;
+
+/// The alignment and granularity of everything here. Larger than the page of every supported target, so that it is a constant.
+pub(crate) const GRANULE_BYTES: usize = 64 << 10;
+
+/// `bytes` rounded up to whole granules.
+pub(crate) const fn round_up(bytes: usize) -> usize {
+    bytes.div_ceil(GRANULE_BYTES) * GRANULE_BYTES
+}
+
+/// Maps `bytes` of zeroed memory at a multiple of `align`. Both must be multiples of [`GRANULE_BYTES`], `align` a power of two.
+///
+/// `None` when the system has no memory (or address space) to give. Pages are committed when first touched.
+pub(crate) fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    debug_assert!(bytes > 0 && bytes.is_multiple_of(GRANULE_BYTES), "size: {bytes}");
+    debug_assert!(align.is_power_of_two() && align >= GRANULE_BYTES, "alignment: {align}");
+    imp::map(bytes, align)
+}
+
+/// Gives a mapping back.
+///
+/// # Safety
+/// `at` and `bytes` must be those of one [`map`] call, and nothing may use the memory any more.
+pub(crate) unsafe fn unmap(at: NonNull<u8>, bytes: usize, align: usize) {
+    // SAFETY: the caller's.
+    unsafe { imp::unmap(at, bytes, align) }
+}
+
+/// Tells the system that the contents are not needed: the pages read as zero afterwards and cost no memory until touched.
+///
+/// # Safety
+/// `at..at + bytes` must lie inside one mapping of [`map`], both multiples of [`GRANULE_BYTES`], and nothing may rely on the contents.
+pub(crate) unsafe fn decommit(at: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's.
+    unsafe { imp::decommit(at, bytes) }
+}
+
+#[cfg(all(unix, not(miri)))]
+mod imp {
+    use core::ptr::NonNull;
+
+    pub(super) fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        // Over-reserve by the alignment, then cut the ends off: one system call for the common alignment-sized request more.
+        let reserve = bytes.checked_add(align)?;
+        // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no existing memory.
+        let p = unsafe { mmap(reserve) }?;
+        let start = p.as_ptr() as usize;
+        let at = start.next_multiple_of(align);
+        let (head, tail) = (at - start, start + reserve - (at + bytes));
+        if head > 0 {
+            // SAFETY: the first `head` bytes of the fresh mapping, which nobody has seen.
+            unsafe { munmap(p, head) };
+        }
+        // SAFETY: `at` lies inside the mapping, since `head < align`.
+        let at = unsafe { p.add(head) };
+        if tail > 0 {
+            // SAFETY: `at + bytes` lies inside the mapping.
+            let end = unsafe { at.add(bytes) };
+            // SAFETY: the last `tail` bytes of the fresh mapping, which nobody has seen.
+            unsafe { munmap(end, tail) };
+        }
+        Some(at)
+    }
+
+    pub(super) unsafe fn unmap(at: NonNull<u8>, bytes: usize, _align: usize) {
+        // SAFETY: the caller's.
+        unsafe { munmap(at, bytes) }
+    }
+
+    pub(super) unsafe fn decommit(at: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller owns the range and does not need its contents. A failure leaves the contents, which is allowed
+        // on no supported kernel for a private anonymous mapping.
+        unsafe { raw::madvise(at.as_ptr(), bytes) }
+    }
+
+    unsafe fn mmap(bytes: usize) -> Option<NonNull<u8>> {
+        // SAFETY: the caller's: a fresh anonymous mapping.
+        NonNull::new(unsafe { raw::mmap(bytes) })
+    }
+
+    unsafe fn munmap(at: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller's.
+        unsafe { raw::munmap(at.as_ptr(), bytes) }
+    }
+
+    /// The three calls. On Linux they go around libc, whose symbols may be hooked and which sets `errno`.
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    mod raw {
+        use crate::sys::raw::syscall6;
+
+        pub(super) unsafe fn mmap(bytes: usize) -> *mut u8 {
+            let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+            let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as usize;
+            // SAFETY: a fresh anonymous mapping.
+            let r = unsafe { syscall6(libc::SYS_mmap, [0, bytes, prot, flags, usize::MAX, 0]) };
+            if r < 0 { core::ptr::null_mut() } else { core::ptr::with_exposed_provenance_mut(r as usize) }
+        }
+
+        pub(super) unsafe fn munmap(at: *mut u8, bytes: usize) {
+            // SAFETY: the caller's. It fails only for arguments that `map` never makes.
+            unsafe { syscall6(libc::SYS_munmap, [at.expose_provenance(), bytes, 0, 0, 0, 0]) };
+        }
+
+        pub(super) unsafe fn madvise(at: *mut u8, bytes: usize) {
+            // SAFETY: the caller's.
+            unsafe {
+                syscall6(libc::SYS_madvise, [at.expose_provenance(), bytes, libc::MADV_DONTNEED as usize, 0, 0, 0])
+            };
+        }
+    }
+
+    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    mod raw {
+        pub(super) unsafe fn mmap(bytes: usize) -> *mut u8 {
+            let prot = libc::PROT_READ | libc::PROT_WRITE;
+            // SAFETY: a fresh anonymous mapping.
+            let p =
+                unsafe { libc::mmap(core::ptr::null_mut(), bytes, prot, libc::MAP_PRIVATE | libc::MAP_ANON, -1, 0) };
+            if p == libc::MAP_FAILED { core::ptr::null_mut() } else { p.cast() }
+        }
+
+        pub(super) unsafe fn munmap(at: *mut u8, bytes: usize) {
+            // SAFETY: the caller's.
+            unsafe { libc::munmap(at.cast(), bytes) };
+        }
+
+        pub(super) unsafe fn madvise(at: *mut u8, bytes: usize) {
+            // SAFETY: the caller's.
+            unsafe { libc::madvise(at.cast(), bytes, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
+#[cfg(any(miri, not(unix)))]
+mod imp {
+    use core::ptr::NonNull;
+    use std::alloc::{Layout, alloc_zeroed, dealloc};
+
+    pub(super) fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        let layout = Layout::from_size_align(bytes, align).ok()?;
+        // SAFETY: the layout is not empty.
+        NonNull::new(unsafe { alloc_zeroed(layout) })
+    }
+
+    pub(super) unsafe fn unmap(at: NonNull<u8>, bytes: usize, align: usize) {
+        if let Ok(layout) = Layout::from_size_align(bytes, align) {
+            // SAFETY: the caller's: the memory is of `map` with the same size and alignment.
+            unsafe { dealloc(at.as_ptr(), layout) };
+        }
+    }
+
+    pub(super) unsafe fn decommit(at: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller's.
+        unsafe { at.as_ptr().write_bytes(0, bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_aligned_zeroed_and_can_be_given_back() {
+        for align in [GRANULE_BYTES, 4 << 20] {
+            let bytes = 2 * GRANULE_BYTES;
+            let p = map(bytes, align).expect("128 KiB");
+            assert_eq!(p.as_ptr() as usize % align, 0);
+            // SAFETY: the mapping is ours alone.
+            let s = unsafe { core::slice::from_raw_parts_mut(p.as_ptr(), bytes) };
+            assert!(s.iter().all(|&b| b == 0));
+            s.fill(7);
+            // SAFETY: the second granule of the mapping.
+            unsafe { decommit(p.add(GRANULE_BYTES), GRANULE_BYTES) };
+            assert_eq!((s[0], s[GRANULE_BYTES]), (7, 0));
+            // SAFETY: the mapping of above, not used again.
+            unsafe { unmap(p, bytes, align) };
+        }
+    }
+
+    #[test]
+    fn a_request_beyond_the_address_space_is_refused() {
+        assert!(map(1 << 60, GRANULE_BYTES).is_none());
+    }
+}
