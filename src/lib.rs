@@ -3,4 +3,5 @@
 #![cfg_attr(not(test), allow(dead_code))]
 
 pub mod format;
+pub mod gc;
 mod sys;
