@@ -142,7 +142,7 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         let Some((object, _)) = mc.heap.root.get() else { unreachable!("an arena has a root") };
         // SAFETY: the root is an object of that type, and lives as long as the arena (invariant 5).
         let root = unsafe { Gc::<RootOf<'_, R>>::from_erased(object) };
-        f(mc, root.as_ref())
+        f(mc, Gc::as_ref(root))
     }
 
     /// The place at which a cycle may begin: one load and a branch if there is nothing to do. To be called often, such as between two instructions of an interpreter.

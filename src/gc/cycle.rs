@@ -139,13 +139,11 @@ impl Heap {
         self.observer().cycle_begin(reason);
         self.cycle.set(self.cycle.get() + 1);
         self.sizes.at_start.set(self.paced_bytes());
-        let abandon = OnUnwind(|| self.abandon());
-        {
+        self.or_abandon(|| {
             let _stw = Bracket::stw(self, StwKind::SweepTermination);
             self.sweep_some(usize::MAX);
             self.begin_mark(!one_go);
-        }
-        core::mem::forget(abandon);
+        });
         if one_go {
             self.mark_to_the_end();
         }
@@ -182,29 +180,27 @@ impl Heap {
 
     /// Marks all that is left to mark, while the program stands still, and ends the cycle.
     pub(super) fn mark_to_the_end(&self) {
-        {
+        self.or_abandon(|| {
             let _stw = Bracket::stw(self, StwKind::MarkTermination);
-            self.drain(usize::MAX, None);
+            self.marker.borrow_mut().drain(usize::MAX, None);
             self.end_mark();
-        }
+        });
         self.finish();
     }
 
-    /// Marks up to `budget` bytes. `true` if nothing is left to mark.
-    fn drain(&self, budget: usize, deadline: Option<Instant>) -> bool {
+    /// Runs `f`, which calls the embedder's code, and abandons the cycle if a panic comes out of it: after the brackets that `f` opened are closed.
+    fn or_abandon<R>(&self, f: impl FnOnce() -> R) -> R {
         let abandon = OnUnwind(|| self.abandon());
-        let done = self.marker.borrow_mut().drain(budget, deadline);
+        let result = f();
         core::mem::forget(abandon);
-        done
+        result
     }
 
     /// Shows a value to the marker.
     #[cold]
     #[inline(never)]
     pub(super) fn show_to_marker<T: Collect>(&self, old: &T) {
-        let abandon = OnUnwind(|| self.abandon());
-        old.visit(&mut *self.marker.borrow_mut());
-        core::mem::forget(abandon);
+        self.or_abandon(|| old.visit(&mut *self.marker.borrow_mut()));
     }
 
     /// What an allocation of `bytes` owes: marking while a cycle runs, else sweeping.
@@ -237,10 +233,10 @@ impl Heap {
         if self.phase.get() != Phase::Mark {
             return true;
         }
-        let done = {
+        let done = self.or_abandon(|| {
             let _assist = Bracket::assist(self);
-            self.drain(budget, deadline)
-        };
+            self.marker.borrow_mut().drain(budget, deadline)
+        });
         if done {
             {
                 let _stw = Bracket::stw(self, StwKind::MarkTermination);
@@ -257,24 +253,19 @@ impl Heap {
         let marked = self.marker.borrow().bytes_marked();
         let sizes = &self.sizes;
         let allocated = sizes.allocated.replace(0);
-        sizes.allocated_before.set(sizes.allocated_before.get() + allocated as u64);
         sizes.base.set(marked + sizes.black.get());
         self.phase.set(Phase::Idle);
         self.snapshot.set(false);
         self.marks_valid.set(true);
-        let (begin, _, stw, assist) = self.clock.begin.get();
-        let gc_ns = self.clock.stw.get().ns_sum - stw + self.clock.assists.get().ns_sum - assist
-            + if self.config.settings.incremental { 0 } else { nanos(begin.elapsed()) };
-        if marked > 0 {
-            self.clock.ns_per_mib.set(Some(((u128::from(gc_ns) << 20) / marked as u128) as u64));
-        }
-        self.repace(gc_ns, allocated);
+        sizes.allocated_before.set(sizes.allocated_before.get() + allocated as u64);
+        sizes.allocated_last.set(allocated);
     }
 
     /// Works out the next goal.
-    fn repace(&self, gc_ns: u64, allocated: usize) {
+    fn repace(&self, gc_ns: u64) {
         let since = nanos(self.clock.last_end.get().elapsed()).saturating_sub(gc_ns).max(1);
-        let rate = (allocated as u128 * 1_000_000_000 / u128::from(since)).min(u128::from(u64::MAX)) as u64;
+        let rate = (self.sizes.allocated_last.get() as u128 * 1_000_000_000 / u128::from(since))
+            .min(u128::from(u64::MAX)) as u64;
         let mut pacer = self.pacer.get();
         pacer.cycle_done(self.paced_bytes(), self.overhead_bytes(), gc_ns, rate);
         self.pacer.set(pacer);
@@ -282,6 +273,13 @@ impl Heap {
 
     /// After the program goes on: tells of the cycle, and sorts the blocks.
     fn finish(&self) {
+        let (_, _, stw, assist) = self.clock.begin.get();
+        let gc_ns = self.clock.stw.get().ns_sum - stw + self.clock.assists.get().ns_sum - assist;
+        let marked = self.marker.borrow().bytes_marked();
+        if marked >= super::chunk::BLOCK_BYTES {
+            self.clock.ns_per_mib.set(Some(((u128::from(gc_ns) << 20) / marked as u128) as u64));
+        }
+        self.repace(gc_ns);
         self.tell_end(false);
         {
             let freed = Cell::new(0);
@@ -328,7 +326,8 @@ impl Heap {
         let allocated = sizes.allocated.replace(0);
         sizes.allocated_before.set(sizes.allocated_before.get() + allocated as u64);
         sizes.base.set(sizes.base.get() + allocated);
-        self.repace(0, allocated);
+        sizes.allocated_last.set(allocated);
+        self.repace(0);
         self.tell_end(true);
     }
 

@@ -63,6 +63,8 @@ pub(super) struct Sizes {
     pub(super) external: Cell<usize>,
     /// Handed out since the heap was made, up to the last cycle's end.
     pub(super) allocated_before: Cell<u64>,
+    /// `allocated` when the last cycle ended.
+    pub(super) allocated_last: Cell<usize>,
 }
 
 /// A heap.

@@ -44,7 +44,7 @@ impl Visitor for Marker {
     #[inline(always)]
     fn edge<T: Collect>(&mut self, to: Gc<'_, T>) {
         // SAFETY: a `Gc` refers to a live object (invariant 5). That it is of this heap is told by its brand.
-        unsafe { self.mark::<T>(to.as_erased()) }
+        unsafe { self.mark::<T>(Gc::as_erased(to)) }
     }
 }
 

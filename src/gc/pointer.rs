@@ -54,21 +54,21 @@ impl<'gc, T> Gc<'gc, T> {
     }
 
     #[inline(always)]
-    pub(super) fn as_erased(self) -> NonNull<u8> {
-        self.object.cast()
+    pub(super) fn as_erased(this: Self) -> NonNull<u8> {
+        this.object.cast()
     }
 
     /// The object, for as long as the brand lasts.
     #[inline(always)]
-    pub fn as_ref(self) -> &'gc T {
+    pub fn as_ref(this: Self) -> &'gc T {
         // SAFETY: invariant 5: a `Gc` refers to a live object for all of `'gc`; objects are never borrowed mutably.
-        unsafe { self.object.as_ref() }
+        unsafe { this.object.as_ref() }
     }
 
     /// The object's address. It does not change while the object lives.
     #[inline(always)]
-    pub fn as_ptr(self) -> *const T {
-        self.object.as_ptr()
+    pub fn as_ptr(this: Self) -> *const T {
+        this.object.as_ptr()
     }
 
     /// Whether both are the same object.
@@ -91,13 +91,14 @@ impl<T> Deref for Gc<'_, T> {
     type Target = T;
     #[inline(always)]
     fn deref(&self) -> &T {
-        self.as_ref()
+        // SAFETY: as in `as_ref`; `self` is not used beyond the brand.
+        unsafe { self.object.as_ref() }
     }
 }
 
 impl<T> AsRef<T> for Gc<'_, T> {
     fn as_ref(&self) -> &T {
-        self
+        self.deref()
     }
 }
 

@@ -110,7 +110,7 @@ pub struct Root<R: for<'a> Rootable<'a> + ?Sized> {
 
 impl<R: for<'a> Rootable<'a> + ?Sized> Root<R> {
     pub(super) fn new<'gc>(roots: &Roots, object: Gc<'gc, RootOf<'gc, R>>) -> Result<Self, OutOfMemory> {
-        let index = roots.insert(object.as_erased(), TypeOf::<RootOf<'gc, R>>::INFO)?;
+        let index = roots.insert(Gc::as_erased(object), TypeOf::<RootOf<'gc, R>>::INFO)?;
         Ok(Root { roots: roots.share(), index, kind: PhantomData })
     }
 

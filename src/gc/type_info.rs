@@ -92,7 +92,7 @@ impl sealed::Sealed for Edges<'_, '_> {}
 
 impl Visitor for Edges<'_, '_> {
     fn edge<T: Collect>(&mut self, to: Gc<'_, T>) {
-        (self.sink)(self.field, to.as_erased(), TypeOf::<T>::INFO);
+        (self.sink)(self.field, Gc::as_erased(to), TypeOf::<T>::INFO);
     }
 
     fn field(&mut self, name: &'static str) {
