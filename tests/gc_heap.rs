@@ -132,7 +132,7 @@ fn each_value_is_dropped_once_and_only_when_dead() {
             arena.safepoint();
             arena.mutate(|_, root| {
                 let mut at = root.get();
-                let mut k = i;
+                let mut k: usize = i;
                 while let Some(o) = at {
                     assert!(o.more.iter().all(|b| *b == k as u8));
                     k = k.wrapping_sub(1);
@@ -556,11 +556,8 @@ fn external_memory_and_limits_drive_cycles() {
     arena.mutate(|mc, _| mc.adjust_external(-(3 << 20)));
     arena.set_gc_percent(None);
     arena.set_memory_limit_bytes(32 << 20);
-    for i in 0..if cfg!(debug_assertions) { 1_000_000 } else { 4_000_000 } {
-        push(&mut arena, i);
-        if i % 1000 == 0 {
-            arena.mutate(|mc, list| list.set(mc, None));
-        }
+    for _ in 0..1_000_000 {
+        arena.mutate(|mc, _| assert_eq!(mc.alloc([9_u64; 16])[15], 9));
         arena.safepoint();
     }
     let stats = arena.stats();

@@ -196,7 +196,9 @@ impl Heap {
             return self.alloc_large(info);
         }
         let cursor = &self.cursors[hash(info) % CURSORS];
-        if !ptr::eq(cursor.info.get(), info) {
+        let index = if ptr::eq(cursor.info.get(), info) {
+            cursor.type_index.get()
+        } else {
             let index = self.types.borrow_mut().index_of(info)?;
             self.park(cursor);
             let (next, end) = self.types.borrow().as_slice()[index].parked.replace((ptr::null_mut(), ptr::null_mut()));
@@ -204,9 +206,13 @@ impl Heap {
             cursor.end.set(end);
             cursor.info.set(info);
             cursor.type_index.set(index);
-        }
+            index
+        };
         if cursor.next.get() == cursor.end.get() {
-            let (block, from, to) = self.next_run(cursor.type_index.get())?;
+            let (block, from, to) = self.next_run(index)?;
+            // A cycle may have ended meanwhile, and taken every cursor's type away.
+            cursor.info.set(info);
+            cursor.type_index.set(index);
             cursor.next.set(block.slot(from).as_ptr());
             cursor.end.set(block.slot(from).as_ptr().wrapping_add((to - from) * info.slot_bytes));
             self.hand_out(block, from, to);
@@ -386,7 +392,7 @@ impl Heap {
     /// The runs that are handed out and not used up, for those who look at the heap.
     pub(super) fn for_each_open_run(&self, mut f: impl FnMut(NonNull<u8>, usize)) {
         let mut show = |next: *mut u8, end: *mut u8| {
-            if let Some(p) = NonNull::new(next) {
+            if let Some(p) = NonNull::new(next).filter(|_| next != end) {
                 f(p, end.addr());
             }
         };

@@ -155,13 +155,22 @@ impl Heap {
 
     /// Everything that the program can reach is an object, of the type that the reference says, and marked if a cycle has just ended.
     fn verify_reachable(&self) -> Result<(), Violation> {
+        let mut open = PageVec::new();
+        let mut result = Ok(());
+        self.for_each_open_run(|p, end| {
+            if result.is_ok() {
+                result = open.push((p.addr().get(), end)).map_err(Violation::from);
+            }
+        });
         let mut seen = AddressSet::new();
         let mut todo = PageVec::new();
-        let mut result = Ok(());
         let mut see = |todo: &mut PageVec<NonNull<u8>>, object: NonNull<u8>, info: &'static TypeInfo| {
             let mut one = || {
                 self.verify_object(object, info)?;
-                if seen.insert(object.addr().get())? {
+                let at = object.addr().get();
+                let is_open = open.as_slice().iter().any(|(from, to)| (*from..*to).contains(&at));
+                check(!is_open, "reference to memory that is not handed out", at)?;
+                if seen.insert(at)? {
                     todo.push(object)?;
                 }
                 Ok(())
@@ -198,9 +207,6 @@ impl Heap {
         let offset = at - block.addr();
         let index = offset / known.slot_bytes;
         check(offset % known.slot_bytes == 0 && index < known.slots as usize, "reference into an object", at)?;
-        let mut open = false;
-        self.for_each_open_run(|p, end| open |= (p.addr().get()..end).contains(&at));
-        check(!open, "reference to memory that is not handed out", at)?;
         if known.drop.is_some() {
             let alloc = block.group(index / 64).alloc.get();
             check(alloc >> (index % 64) & 1 == 1, "reference to an object that was dropped", at)?;
