@@ -1,7 +1,9 @@
-//! The heap against the limits of what is possible: `Box` and a bump allocator, on programs that are known from other collectors' benchmarks.
+//! The heap against the limits of what is possible: `Box` and a bump allocator, on programs that are known from other
+//! collectors' benchmarks.
 //!
-//! Each program computes an answer that is checked. Every contender runs in the same process in turn, five times; what is printed is the median, and ratios to the heap's default mode. The other
-//! collectors are in `benches/gc-peers`, a package of its own.
+//! Each program computes an answer that is checked. Every contender runs in the same process in turn, five times; what
+//! is printed is the median, and ratios to the heap's default mode. The other collectors are in `benches/gc-peers`, a
+//! package of its own.
 //!
 //! `cargo bench --bench gc [-- FILTER]`
 
@@ -152,7 +154,8 @@ impl<'gc> Lru<'gc> {
     }
 }
 
-/// An LRU cache of a million entries under random access: pointers are written all over an old heap. Hits, and the longest batch of 64 operations.
+/// An LRU cache of a million entries under random access: pointers are written all over an old heap. Hits, and the
+/// longest batch of 64 operations.
 fn lru(config: Config, entries: usize, operations: u64) -> (u64, u64) {
     type Root = Rootable!['gc => Lru<'gc>];
     let segments = (entries / BUCKETS_PER_SEGMENT).next_power_of_two();
@@ -181,8 +184,11 @@ fn lru(config: Config, entries: usize, operations: u64) -> (u64, u64) {
     (hits, longest.as_nanos() as u64)
 }
 
+/// A name, and a run that returns its answer and its longest stop in nanoseconds.
+type Contender<'a> = (&'a str, &'a dyn Fn() -> (u64, u64));
+
 /// Runs all contenders in turn and prints medians. Their answers must agree.
-fn race(filter: Option<&str>, name: &str, contenders: &[(&str, &dyn Fn() -> (u64, u64))]) {
+fn race(filter: Option<&str>, name: &str, contenders: &[Contender]) {
     if filter.is_some_and(|f| !name.contains(f)) {
         return;
     }

@@ -1,7 +1,8 @@
 //! Seeded random programs on the heap, each step of which is done on a slow and obvious model as well.
 //!
-//! The model is a table of objects with numbers instead of references. Objects carry their number and a pattern made of it, so that one that was freed too early, moved, or
-//! mixed up with another shows. What the heap keeps is compared with what the model can reach.
+//! The model is a table of objects with numbers instead of references. Objects carry their number and a pattern made of
+//! it, so that one that was freed too early, moved, or mixed up with another shows. What the heap keeps is compared
+//! with what the model can reach.
 
 use exectrace::gc::{Arena, Config, Gc, GcCell, GcRefCell, Mode, Root, Rootable, Static};
 use std::cell::Cell;

@@ -1,7 +1,7 @@
 //! [`Arena`]: a heap with one root, and [`Mutation`]: the right to use it for a while.
 //!
-//! References live inside of a call of [`Arena::mutate`]; cycles begin outside of it, when no reference can be on the stack. The brand `'gc`, which no two calls share, is what
-//! makes the compiler see to both.
+//! References live inside of a call of [`Arena::mutate`]; cycles begin outside of it, when no reference can be on the
+//! stack. The brand `'gc`, which no two calls share, is what makes the compiler see to both.
 
 use super::OutOfMemory;
 use super::collect::Collect;
@@ -17,7 +17,8 @@ use crate::sys::pages;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-/// A type with the brand left open. Written with [`Rootable!`](crate::Rootable), or implemented for a type of one's own:
+/// A type with the brand left open. Written with [`Rootable!`](crate::Rootable), or implemented for a type of one's
+/// own:
 ///
 /// ```
 /// use exectrace::gc::{Gc, Rootable};
@@ -135,7 +136,8 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         Ok(arena)
     }
 
-    /// Runs `f` with the right to use the heap, and with the root object. No cycle begins meanwhile; one that marks in steps goes on.
+    /// Runs `f` with the right to use the heap, and with the root object. No cycle begins meanwhile; one that marks in
+    /// steps goes on.
     #[inline]
     pub fn mutate<T>(&mut self, f: impl for<'gc> FnOnce(&'gc Mutation<'gc>, &'gc RootOf<'gc, R>) -> T) -> T {
         let mc = self.mutation();
@@ -145,7 +147,8 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         f(mc, Gc::as_ref(root))
     }
 
-    /// The place at which a cycle may begin: one load and a branch if there is nothing to do. To be called often, such as between two instructions of an interpreter.
+    /// The place at which a cycle may begin: one load and a branch if there is nothing to do. To be called often, such
+    /// as between two instructions of an interpreter.
     #[inline(always)]
     pub fn safepoint(&mut self) {
         if self.heap().requested.get() {
@@ -154,7 +157,8 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         }
     }
 
-    /// Marks up to `budget` bytes, if a cycle is marking, and `true` if none is (any more). For programs that know when they have time.
+    /// Marks up to `budget` bytes, if a cycle is marking, and `true` if none is (any more). For programs that know when
+    /// they have time.
     pub fn step(&mut self, budget: usize) -> bool {
         self.heap().step(budget, None)
     }
@@ -175,10 +179,12 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         self.heap().for_each_type(f);
     }
 
-    /// Checks the whole heap: every block, every list, every mark, and every reference that can be reached. For tests; it takes long.
+    /// Checks the whole heap: every block, every list, every mark, and every reference that can be reached. For tests;
+    /// it takes long.
     ///
     /// # Errors
-    /// The first thing that is not as it must be, which is always a bug of the heap or of an `unsafe` implementation of [`Collect`].
+    /// The first thing that is not as it must be, which is always a bug of the heap or of an `unsafe` implementation of
+    /// [`Collect`].
     pub fn verify(&self) -> Result<(), Violation> {
         self.heap().verify()
     }
@@ -212,15 +218,16 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
     /// # Note
     /// The brand is free here. Every caller hands the result to a function that works for all brands.
     fn mutation<'gc>(&self) -> &'gc Mutation<'gc> {
-        // SAFETY: `Mutation` is a transparent wrapper; it is used no longer than the arena is borrowed, since the functions that get it cannot keep anything branded.
+        // SAFETY: `Mutation` is a transparent wrapper; it is used no longer than the arena is borrowed, since the
+        // functions that get it cannot keep anything branded.
         unsafe { &*(&raw const (*self.inner.as_ptr()).heap).cast::<Mutation<'gc>>() }
     }
 
     fn check_under_stress(&self) {
-        if self.heap().config.stress {
-            if let Err(violation) = self.heap().verify() {
-                panic!("the heap is broken: {violation}");
-            }
+        if self.heap().config.stress
+            && let Err(violation) = self.heap().verify()
+        {
+            panic!("the heap is broken: {violation}");
         }
     }
 }
@@ -275,8 +282,9 @@ impl<'gc> Mutation<'gc> {
     /// Puts a value on the heap.
     ///
     /// # Errors
-    /// When the system has no memory to give, or [`Config::heap_bytes_max`] is reached, also after the running cycle was brought to its end and all was swept. The value is dropped. What to
-    /// do then: leave `mutate`, [`Arena::collect`], and try again.
+    /// When the system has no memory to give, or [`Config::heap_bytes_max`] is reached, also after the running cycle
+    /// was brought to its end and all was swept. The value is dropped. What to do then: leave `mutate`,
+    /// [`Arena::collect`], and try again.
     #[inline(always)]
     pub fn try_alloc<T: Collect + 'gc>(&self, value: T) -> Result<Gc<'gc, T>, OutOfMemory> {
         let object = self.heap.alloc(value)?;
@@ -306,7 +314,8 @@ impl<'gc> Mutation<'gc> {
         Root::new(&self.heap.roots, object)
     }
 
-    /// Reports that objects own `bytes` more (or, below zero, less) memory outside of the heap, such as a `Vec`'s buffer. It counts in the pacing.
+    /// Reports that objects own `bytes` more (or, below zero, less) memory outside of the heap, such as a `Vec`'s
+    /// buffer. It counts in the pacing.
     pub fn adjust_external(&self, bytes: isize) {
         self.heap.adjust_external(bytes);
     }

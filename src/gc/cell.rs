@@ -1,8 +1,8 @@
 //! Cells: the only way to change an object after it was allocated, since each write passes the write barrier here.
 //!
-//! While a cycle marks in steps, what a cell held when the cycle began must still be found, so the old value is marked before it is overwritten (snapshot at the beginning). That needs
-//! to know neither the object around the cell nor the new value, and each object is marked once however often cells change, so that
-//! marking always comes to its end.
+//! While a cycle marks in steps, what a cell held when the cycle began must still be found, so the old value is marked
+//! before it is overwritten (snapshot at the beginning). That needs to know neither the object around the cell nor the
+//! new value, and each object is marked once however often cells change, so that marking always comes to its end.
 
 use super::arena::Mutation;
 use super::collect::{Collect, Visitor};
@@ -42,7 +42,8 @@ impl<'gc, T: Collect> GcCell<'gc, T> {
     where
         T: Copy,
     {
-        // SAFETY: nobody holds a mutable borrow: `replace` gives its up before it returns, and the heap is of one thread.
+        // SAFETY: nobody holds a mutable borrow: `replace` gives its up before it returns, and the heap is of one
+        // thread.
         unsafe { *self.value.get() }
     }
 
@@ -164,8 +165,9 @@ impl<'gc, T: Collect> GcRefCell<'gc, T> {
     }
 }
 
-// SAFETY: the value is shown as it is now, and changes only under a mutable borrow. While that lasts there is nothing to show: `try_borrow_mut` has marked all that the
-// value held when the cycle began, and a cycle cannot begin under a borrow. (One whose guard was leaked can no more be read.)
+// SAFETY: the value is shown as it is now, and changes only under a mutable borrow. While that lasts there is nothing
+// to show: `try_borrow_mut` has marked all that the value held when the cycle began, and a cycle cannot begin under a
+// borrow. (One whose guard was leaked can no more be read.)
 unsafe impl<T: Collect> Collect for GcRefCell<'_, T> {
     const NEEDS_VISIT: bool = T::NEEDS_VISIT;
     #[inline]
@@ -185,7 +187,8 @@ impl<T: Collect + Default> Default for GcRefCell<'_, T> {
 
 /// A shared borrow of a [`GcRefCell`]'s value.
 pub struct GcRef<'a, T> {
-    // A pointer, since a reference as an argument would claim to be valid until the function returns, also after the guard's drop.
+    // A pointer, since a reference as an argument would claim to be valid until the function returns, also after the
+    // guard's drop.
     value: NonNull<T>,
     borrows: &'a Cell<isize>,
     life: PhantomData<&'a T>,
@@ -195,7 +198,8 @@ impl<T> Deref for GcRef<'_, T> {
     type Target = T;
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: no mutable borrow exists, and none is given out while the count is above 0, as it is until this is dropped.
+        // SAFETY: no mutable borrow exists, and none is given out while the count is above 0, as it is until this is
+        // dropped.
         unsafe { self.value.as_ref() }
     }
 }
@@ -218,7 +222,8 @@ impl<T> Deref for GcRefMut<'_, T> {
     type Target = T;
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: no other borrow exists, and none is given out while the count is -1, as it is until this is dropped. The marker keeps off as well.
+        // SAFETY: no other borrow exists, and none is given out while the count is -1, as it is until this is dropped.
+        // The marker keeps off as well.
         unsafe { self.value.as_ref() }
     }
 }

@@ -1,4 +1,5 @@
-//! The memory layout: 4 MiB chunks of 32 KiB blocks with a side table in front, found from any object's address by a mask.
+//! The memory layout: 4 MiB chunks of 32 KiB blocks with a side table in front, found from any object's address by a
+//! mask.
 //!
 //! ```text
 //! chunk + 0        Hot[128]     4 bytes a block: what the marker reads for every pointer, so that it stays in the L1 cache
@@ -7,8 +8,9 @@
 //!       + 9 KiB    Group[32]    for each of the blocks 5..128: four bits an object
 //!       + 160 KiB  block 5, block 6, ... block 127
 //! ```
-//! The first five blocks hold the table, which is 3.9 % of the chunk. An object larger than [`OBJECT_BYTES_SMALL_MAX`] has a run of whole
-//! blocks for itself; one that no chunk can hold has a chunk of its own, longer than the others, and lies in its block 5.
+//! The first five blocks hold the table, which is 3.9 % of the chunk. An object larger than [`OBJECT_BYTES_SMALL_MAX`]
+//! has a run of whole blocks for itself; one that no chunk can hold has a chunk of its own, longer than the others, and
+//! lies in its block 5.
 //!
 //! This file knows addresses and bits only. What the bits mean is said in [`super`].
 
@@ -16,7 +18,8 @@ use super::type_info::TypeInfo;
 use core::cell::Cell;
 use core::ptr::NonNull;
 
-/// A block is the unit that belongs to one type. 32 KiB: the prototype's figure; it bounds the mark stack and is one quantum of pacing.
+/// A block is the unit that belongs to one type. 32 KiB: the prototype's figure; it bounds the mark stack and is one
+/// quantum of pacing.
 pub(super) const BLOCK_BYTES: usize = 32 << 10;
 /// What is taken from the system at a time, and the alignment that makes the mask work.
 pub(super) const CHUNK_BYTES: usize = 4 << 20;
@@ -69,7 +72,8 @@ pub(super) const QUEUED_BLOCK: u8 = 2;
 /// The part of a block's state that marking one pointer needs.
 #[repr(C)]
 pub(super) struct Hot {
-    /// The cycle (modulo 255, never 0) in which the bitmaps were last made valid; in any other cycle all marks count as clear.
+    /// The cycle (modulo 255, never 0) in which the bitmaps were last made valid; in any other cycle all marks count as
+    /// clear.
     pub(super) epoch: Cell<u8>,
     /// One of `QUEUED_*`.
     pub(super) queued: Cell<u8>,
@@ -135,8 +139,8 @@ pub(super) struct Block(NonNull<u8>);
 
 impl Chunk {
     /// # Safety
-    /// `at` is the start of a mapping of at least [`CHUNK_BYTES`] (or of a whole huge object), aligned to [`CHUNK_BYTES`], zeroed or in use as a chunk,
-    /// and the pointer may be used for all of it.
+    /// `at` is the start of a mapping of at least [`CHUNK_BYTES`] (or of a whole huge object), aligned to
+    /// [`CHUNK_BYTES`], zeroed or in use as a chunk, and the pointer may be used for all of it.
     pub(super) unsafe fn new(at: NonNull<u8>) -> Self {
         Chunk(at)
     }
@@ -146,7 +150,8 @@ impl Chunk {
     }
 
     pub(super) fn header<'a>(self) -> &'a ChunkHeader {
-        // SAFETY: invariant 2: the table of a mapped chunk; its fields are cells, valid for any bits that were written or zero.
+        // SAFETY: invariant 2: the table of a mapped chunk; its fields are cells, valid for any bits that were written
+        // or zero.
         unsafe { self.0.add(CHUNK_HEADER_AT).cast::<ChunkHeader>().as_ref() }
     }
 

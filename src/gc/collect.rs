@@ -1,18 +1,20 @@
 //! [`Collect`]: how the heap finds the references inside a value, and the implementations for ordinary types.
 //!
-//! Embedders do not write `unsafe`: [`collect_fields!`](crate::collect_fields) and [`collect_static!`](crate::collect_static) make the implementation, and a field
-//! forgotten, or of a type that could hide a reference, does not compile.
+//! Embedders do not write `unsafe`: [`collect_fields!`](crate::collect_fields) and
+//! [`collect_static!`](crate::collect_static) make the implementation, and a field forgotten, or of a type that could
+//! hide a reference, does not compile.
 
 use super::pointer::Gc;
 
 /// A type that may live on the heap.
 ///
 /// # Safety
-/// * `visit` must show **every** [`Gc`] that the value holds, directly or in memory that it owns, to the visitor, every time. One that is not shown is freed while
-///   it can still be reached.
+/// * `visit` must show **every** [`Gc`] that the value holds, directly or in memory that it owns, to the visitor, every
+///   time. One that is not shown is freed while it can still be reached.
 /// * `visit` must not change what the value holds, and must not touch the heap in any other way.
 /// * Dropping the value must not read through any [`Gc`] in it: what it refers to may be gone.
-/// * No reference may be stored into the value after it was allocated except through [`GcCell`](super::GcCell) and its like, which tell the heap.
+/// * No reference may be stored into the value after it was allocated except through [`GcCell`](super::GcCell) and its
+///   like, which tell the heap.
 /// * `NEEDS_VISIT` may be `false` only if no value of the type ever holds a [`Gc`].
 pub unsafe trait Collect {
     /// Whether values of the type can hold references. The heap never looks into one that cannot.
@@ -50,7 +52,8 @@ unsafe impl<T: Collect> Collect for Gc<'_, T> {
 ///
 /// ```
 /// struct Point { x: f64, y: f64 }
-/// exectrace::collect_static!(Point, [u8; 16]);
+/// struct Name(String);
+/// exectrace::collect_static!(Point, Name);
 /// # fn main() {}
 /// ```
 /// A type with a reference is refused, since it has a lifetime:
@@ -191,7 +194,8 @@ containers! {
     [K: Collect] std::collections::BTreeSet<K>, k => K k;
 }
 
-// SAFETY: shows what it owns. (There is no implementation for `&T`: it could point into the heap and keep nothing alive.)
+// SAFETY: shows what it owns. (There is no implementation for `&T`: it could point into the heap and keep nothing
+// alive.)
 unsafe impl<T: Collect + ?Sized> Collect for Box<T> {
     const NEEDS_VISIT: bool = T::NEEDS_VISIT;
     #[inline]
@@ -233,10 +237,12 @@ tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5)
 }
 
-/// Implements [`Collect`](crate::gc::Collect) for a struct or an enum by naming its fields. All of them: a forgotten one does not compile.
+/// Implements [`Collect`](crate::gc::Collect) for a struct or an enum by naming its fields. All of them: a forgotten
+/// one does not compile.
 ///
-/// The generics stand in brackets, and bounds on type parameters after `where`, each followed by a comma. A type that implements `Drop` is
-/// refused, since its `drop` could read a reference to an object that is gone; let the field that needs it implement `Drop` instead.
+/// The generics stand in brackets, and bounds on type parameters after `where`, each followed by a comma. A type that
+/// implements `Drop` is refused, since its `drop` could read a reference to an object that is gone; let the field that
+/// needs it implement `Drop` instead.
 ///
 /// ```
 /// use exectrace::gc::{Gc, GcCell};
@@ -313,7 +319,8 @@ macro_rules! collect_fields {
             impl<T: Drop> MustNotImplementDrop for T {}
             impl<$($g)*> MustNotImplementDrop for $t where $($w)* {}
         };
-        // SAFETY: the pattern names every field of every variant, or it does not compile; each is shown. There is no `Drop` of its own.
+        // SAFETY: the pattern names every field of every variant, or it does not compile; each is shown. There is no
+        // `Drop` of its own.
         unsafe impl<$($g)*> $crate::gc::Collect for $t where $($w)* {
             #[inline]
             #[allow(unused_variables, non_shorthand_field_patterns)]

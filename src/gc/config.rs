@@ -9,7 +9,8 @@ use std::time::Duration;
 pub enum Mode {
     /// The program stands still while the whole heap is marked. The least work in sum.
     StopTheWorld,
-    /// Allocations pay for marking in short steps, and writes pass a barrier meanwhile. Small heaps are still marked in one go, where that is within the pause target.
+    /// Allocations pay for marking in short steps, and writes pass a barrier meanwhile. Small heaps are still marked in
+    /// one go, where that is within the pause target.
     #[default]
     Incremental,
 }
@@ -48,7 +49,8 @@ impl Config {
         self
     }
 
-    /// By how much the heap may grow over what a cycle found alive, in percent, before the next cycle. As GOGC; `None` is its `off`.
+    /// By how much the heap may grow over what a cycle found alive, in percent, before the next cycle. As GOGC; `None`
+    /// is its `off`.
     pub fn gc_percent(mut self, percent: Option<u32>) -> Self {
         self.settings.gc_percent = percent;
         self
@@ -60,8 +62,8 @@ impl Config {
         self
     }
 
-    /// The soft limit for the memory that the heap has mapped and the embedder has reported: near to it cycles come more often, though never so often that they take more than
-    /// about half of the time. As GOMEMLIMIT.
+    /// The soft limit for the memory that the heap has mapped and the embedder has reported: near to it cycles come
+    /// more often, though never so often that they take more than about half of the time. As GOMEMLIMIT.
     pub fn memory_limit_bytes(mut self, bytes: usize) -> Self {
         self.settings.memory_limit_bytes = bytes;
         self
@@ -73,7 +75,8 @@ impl Config {
         self
     }
 
-    /// The time that one step of marking should take at most. A heap that runs over its goal takes longer steps, and over one and a half times its goal finishes in one go.
+    /// The time that one step of marking should take at most. A heap that runs over its goal takes longer steps, and
+    /// over one and a half times its goal finishes in one go.
     pub fn max_pause(mut self, time: Duration) -> Self {
         self.max_pause = time;
         self

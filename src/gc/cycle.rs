@@ -1,7 +1,8 @@
 //! The collection cycle: from its beginning at a safepoint, over marking in one go or in steps, to its end.
 //!
-//! Only the beginning needs the roots, and so a safepoint, where no reference is held outside of the heap. Everything after can happen inside of an allocation: what the program
-//! holds in its hands was reachable when the cycle began, or is newer and counts as marked.
+//! Only the beginning needs the roots, and so a safepoint, where no reference is held outside of the heap. Everything
+//! after can happen inside of an allocation: what the program holds in its hands was reachable when the cycle began, or
+//! is newer and counts as marked.
 
 use super::collect::Collect;
 use super::heap::{Heap, Phase};
@@ -121,7 +122,8 @@ impl Heap {
         }
     }
 
-    /// Frees all that cannot be reached now, and drops what has to be dropped. No reference into the heap may be held outside of it.
+    /// Frees all that cannot be reached now, and drops what has to be dropped. No reference into the heap may be held
+    /// outside of it.
     pub(super) fn collect(&self) {
         if self.phase.get() == Phase::Mark {
             self.mark_to_the_end();
@@ -139,6 +141,9 @@ impl Heap {
         self.observer().cycle_begin(reason);
         self.cycle.set(self.cycle.get() + 1);
         self.sizes.at_start.set(self.paced_bytes());
+        let mut pacer = self.pacer.get();
+        pacer.cycle_begins(self.paced_bytes());
+        self.pacer.set(pacer);
         self.or_abandon(|| {
             let _stw = Bracket::stw(self, StwKind::SweepTermination);
             self.sweep_some(usize::MAX);
@@ -188,7 +193,8 @@ impl Heap {
         self.finish();
     }
 
-    /// Runs `f`, which calls the embedder's code, and abandons the cycle if a panic comes out of it: after the brackets that `f` opened are closed.
+    /// Runs `f`, which calls the embedder's code, and abandons the cycle if a panic comes out of it: after the brackets
+    /// that `f` opened are closed.
     fn or_abandon<R>(&self, f: impl FnOnce() -> R) -> R {
         let abandon = OnUnwind(|| self.abandon());
         let result = f();
@@ -312,8 +318,8 @@ impl Heap {
         self.observer().goal(goal);
     }
 
-    /// A panic came out of the embedder's `visit` or `drop` during a cycle. What was marked means nothing: until a later cycle has marked all,
-    /// nothing is freed and only new blocks are allocated from.
+    /// A panic came out of the embedder's `visit` or `drop` during a cycle. What was marked means nothing: until a
+    /// later cycle has marked all, nothing is freed and only new blocks are allocated from.
     fn abandon(&self) {
         self.retire_all();
         self.with_types(|types| types.iter().for_each(|t| t.avail.clear()));
@@ -331,7 +337,8 @@ impl Heap {
         self.tell_end(true);
     }
 
-    /// The last resort of an allocation that found no memory: ends the cycle and sweeps everything, as far as there is something to end or sweep.
+    /// The last resort of an allocation that found no memory: ends the cycle and sweeps everything, as far as there is
+    /// something to end or sweep.
     pub(super) fn make_room(&self) -> bool {
         let marking = self.phase.get() == Phase::Mark;
         if marking {

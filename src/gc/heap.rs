@@ -1,7 +1,8 @@
 //! The heap itself, beneath the safe API: its state, and allocation.
 //!
-//! One `Heap` belongs to one thread and is shared by reference; all its state is in cells, and no borrow of them lasts over a call of the embedder's code, except
-//! the marker's own (invariant 4). Collection is in `cycle`, sweeping in `sweep`.
+//! One `Heap` belongs to one thread and is shared by reference; all its state is in cells, and no borrow of them lasts
+//! over a call of the embedder's code, except the marker's own (invariant 4). Collection is in `cycle`, sweeping in
+//! `sweep`.
 
 use super::OutOfMemory;
 use super::chunk::{BLOCK_BYTES, Block, Kind, QUEUED_NOT};
@@ -18,7 +19,8 @@ use super::types::{TypeSlot, Types, hash};
 use core::cell::{Cell, RefCell};
 use core::ptr::{self, NonNull};
 
-/// Types that can be allocated without looking for their state. More types share cursors and pay some 10 ns where they take turns.
+/// Types that can be allocated without looking for their state. More types share cursors and pay some 10 ns where they
+/// take turns.
 const CURSORS: usize = 256;
 
 /// What the heap is doing.
@@ -183,7 +185,8 @@ impl Heap {
         } else {
             self.alloc_slow(TypeOf::<T>::INFO)?
         };
-        // SAFETY: a free slot of a block for objects of type `T` (invariant 3), which nobody else refers to (invariant 8).
+        // SAFETY: a free slot of a block for objects of type `T` (invariant 3), which nobody else refers to (invariant
+        // 8).
         unsafe { at.cast::<T>().write(value) };
         Ok(at)
     }
@@ -255,7 +258,8 @@ impl Heap {
             }
             let info = slot.info;
             if !paid {
-                // Once for each block, and not for each run. This may bring a cycle to its end, after which everything is to be looked up again.
+                // Once for each block, and not for each run. This may bring a cycle to its end, after which everything
+                // is to be looked up again.
                 paid = true;
                 drop(types);
                 self.pay(BLOCK_BYTES);
@@ -292,7 +296,8 @@ impl Heap {
         }
     }
 
-    /// Takes blocks from the pool, and before that makes sure that the marker can queue every block there will be (invariant 6).
+    /// Takes blocks from the pool, and before that makes sure that the marker can queue every block there will be
+    /// (invariant 6).
     fn take_blocks(&self, run: usize) -> Result<Block, OutOfMemory> {
         let mut pool = self.pool.borrow_mut();
         if !pool.has_free(run) {

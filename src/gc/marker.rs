@@ -1,11 +1,14 @@
-//! The marker: from marked objects to all that they refer to, without recursion and without memory of its own to ask for.
+//! The marker: from marked objects to all that they refer to, without recursion and without memory of its own to ask
+//! for.
 //!
-//! It goes depth-first inside a block and first-in-first-out over blocks: a reference into the block at hand goes onto a stack, one
-//! into another block puts that block into a queue. A queued block is scanned as a whole by code that knows its type, so that the objects
-//! found meanwhile are done together; one that was queued for a single object has just that one scanned. In front of the stack stands a short ring that gives
-//! prefetches time to arrive. On trees, random graphs and lists alike no other order that was tried comes close.
+//! It goes depth-first inside a block and first-in-first-out over blocks: a reference into the block at hand goes onto
+//! a stack, one into another block puts that block into a queue. A queued block is scanned as a whole by code that
+//! knows its type, so that the objects found meanwhile are done together; one that was queued for a single object has
+//! just that one scanned. In front of the stack stands a short ring that gives prefetches time to arrive. On trees,
+//! random graphs and lists alike no other order that was tried comes close.
 //!
-//! The stack is as long as a block has slots, and the queue as long as there are blocks: neither can overflow (invariant 6).
+//! The stack is as long as a block has slots, and the queue as long as there are blocks: neither can overflow
+//! (invariant 6).
 
 use super::OutOfMemory;
 use super::chunk::{Block, QUEUED_BLOCK, QUEUED_NOT, QUEUED_ONE, SLOTS_MAX, block_of};
@@ -17,7 +20,8 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use std::time::Instant;
 
-/// Objects between prefetch and visit: the prototype's figure, where 8 to 32 made no difference that could be told from noise.
+/// Objects between prefetch and visit: the prototype's figure, where 8 to 32 made no difference that could be told from
+/// noise.
 const RING: usize = 16;
 /// Queue entries done between two looks at the clock; one takes between 20 ns (one object) and 50 us (a full block).
 const VISITS_PER_CLOCK: u32 = 8;

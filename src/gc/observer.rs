@@ -1,8 +1,8 @@
 //! What a heap tells of itself while it works: the one place where events leave the collector.
 //!
-//! The heap calls its [`Observer`] a few times a cycle and at most a few times for each 32 KiB that the program allocates, so the call may be
-//! an indirect one: measured, it is lost in the noise. `()` observes nothing. The emitter that writes a trace is another implementation, in
-//! `hook`; nothing in here knows of traces.
+//! The heap calls its [`Observer`] a few times a cycle and at most a few times for each 32 KiB that the program
+//! allocates, so the call may be an indirect one: measured, it is lost in the noise. `()` observes nothing. The emitter
+//! that writes a trace is another implementation, in `hook`; nothing in here knows of traces.
 
 /// Why a collection cycle began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,10 +67,11 @@ pub struct CycleStats {
 
 /// Receives a heap's events, on the thread that runs the heap.
 ///
-/// Every `*_begin` is followed by its `*_end`, also when the embedder's code panics in between; brackets nest. A method must not panic, and cannot use the heap:
-/// nothing gives it one.
+/// Every `*_begin` is followed by its `*_end`, also when the embedder's code panics in between; brackets nest. A method
+/// must not panic, and cannot use the heap: nothing gives it one.
 pub trait Observer {
-    /// Whether anybody listens at the moment. If not, the heap spares itself some counting for the events of single blocks.
+    /// Whether anybody listens at the moment. If not, the heap spares itself some counting for the events of single
+    /// blocks.
     fn is_on(&self) -> bool {
         true
     }

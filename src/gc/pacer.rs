@@ -1,16 +1,21 @@
-//! When to collect, and how much marking an allocation pays for. Arithmetic only, so that it can be tested and simulated.
+//! When to collect, and how much marking an allocation pays for. Arithmetic only, so that it can be tested and
+//! simulated.
 //!
-//! All sizes are in bytes and contain the external bytes that the embedder reports. With `live` the size after the last cycle, `p` the
-//! `gc_percent`, and `limit` the memory limit, the pacer keeps to:
+//! All sizes are in bytes and contain the external bytes that the embedder reports. With `live` the size after the last
+//! cycle, `p` the `gc_percent`, and `limit` the memory limit, the pacer keeps to:
 //!
-//! 1. `goal >= live + room`, where `room` is at least [`ROOM_BYTES_MIN`] and, under a limit, at least what the program allocates in the time that
-//!    the last cycle's marking took. So the collector never takes more than about half of the time: a limit too small for the program
-//!    makes the heap grow over it, not the program stand still.
+//! 1. `goal >= live + room`, where `room` is at least [`ROOM_BYTES_MIN`] and, under a limit, at least what the program
+//!    allocates in the time that the last cycle's marking took. So the collector never takes more than about half of
+//!    the time: a limit too small for the program makes the heap grow over it, not the program stand still.
 //! 2. Without a limit, `goal = max(heap_min, live + live * p / 100)`, but for 1.
-//! 3. With a limit, `goal <= limit - overhead - max(3 % of limit, 1 MiB)`, but for 1; `overhead` is what is mapped beyond the heap's size.
-//! 4. `live < trigger <= goal`. A cycle that marks in one go begins at the goal; one that marks in steps begins when 3/4 of the way to it are used.
-//! 5. An allocation of `a` bytes owes `a * work left / way left to the goal` bytes of marking, at most [`ASSIST_RATIO_MAX`] times `a`.
-//!    Marking is finished by the goal unless that bound or the pause target says otherwise; it is finished at last, since the work left only shrinks.
+//! 3. With a limit, `goal <= limit - overhead - max(3 % of limit, 1 MiB)`, but for 1; `overhead` is what is mapped
+//!    beyond the heap's size.
+//! 4. `live < trigger <= goal`. A cycle that marks in one go begins at the goal; one that marks in steps begins when
+//!    3/4 of the way to it are used. A cycle that could begin only when less than 1/8 of the way was left, for want of
+//!    a safepoint, aims at 5/4 of the heap's size instead.
+//! 5. An allocation of `a` bytes owes `a * work left / way left to the goal` bytes of marking, at most
+//!    [`ASSIST_RATIO_MAX`] times `a`. Marking is finished by the goal unless that bound or the pause target says
+//!    otherwise; it is finished at last, since the work left only shrinks.
 
 use super::chunk::BLOCK_BYTES;
 use super::observer::Reason;
@@ -19,7 +24,8 @@ use super::observer::Reason;
 pub(super) const HEAP_BYTES_MIN_DEFAULT: usize = 4 << 20;
 /// The least that may be allocated between two cycles: 8 refills.
 const ROOM_BYTES_MIN: usize = 256 << 10;
-/// The most bytes to mark for one byte allocated: the prototype's figure, above which single assists became longer than the pause target.
+/// The most bytes to mark for one byte allocated: the prototype's figure, above which single assists became longer than
+/// the pause target.
 const ASSIST_RATIO_MAX: usize = 12;
 /// What an assist marks at least, so that its own cost does not count.
 const ASSIST_BYTES_MIN: usize = 64 << 10;
@@ -48,19 +54,30 @@ pub(super) struct Pacer {
     pub(super) reason: Reason,
     /// Bytes allocated in the time that the last cycle spent marking.
     room_for_time: usize,
+    /// What the running cycle's steps aim at: the goal, or more if the heap was beyond it or near when the cycle could
+    /// begin.
+    goal_of_cycle: usize,
 }
 
 impl Pacer {
     pub(super) fn new(settings: Settings) -> Self {
-        let mut pacer = Pacer { settings, live: 0, goal: 0, trigger: 0, reason: Reason::HeapGoal, room_for_time: 0 };
+        let mut pacer = Pacer {
+            settings,
+            live: 0,
+            goal: 0,
+            trigger: 0,
+            reason: Reason::HeapGoal,
+            room_for_time: 0,
+            goal_of_cycle: 0,
+        };
         pacer.update(0);
         pacer
     }
 
     /// A cycle is over.
     ///
-    /// `live` is the size now, `overhead` the bytes mapped beyond it. The last two figures are the time spent on the cycle, and the rate of allocation before it
-    /// in bytes a second.
+    /// `live` is the size now, `overhead` the bytes mapped beyond it. The last two figures are the time spent on the
+    /// cycle, and the rate of allocation before it in bytes a second.
     pub(super) fn cycle_done(&mut self, live: usize, overhead: usize, gc_ns: u64, bytes_per_second: u64) {
         self.live = live;
         let room = u128::from(gc_ns) * u128::from(bytes_per_second) / 1_000_000_000;
@@ -90,21 +107,32 @@ impl Pacer {
         self.trigger = if incremental { self.live + (self.goal - self.live) / 4 * 3 } else { self.goal };
     }
 
-    /// Bytes to mark for `allocated` bytes. `heap` is the size now, `estimate` what is to be marked in this cycle at most, `marked` what was.
+    /// A cycle begins at size `heap`. Where a program allocates much between two safepoints, this may be far beyond the
+    /// goal; a quarter more is then allowed for.
+    pub(super) fn cycle_begins(&mut self, heap: usize) {
+        let late = self.goal.saturating_sub(heap) < (self.goal - self.live) / 8;
+        self.goal_of_cycle =
+            if late { heap.saturating_add(heap / 4).saturating_add(ROOM_BYTES_MIN).max(self.goal) } else { self.goal };
+    }
+
+    /// Bytes to mark for `allocated` bytes. `heap` is the size now, `estimate` what is to be marked in this cycle at
+    /// most, `marked` what was.
     pub(super) fn assist_bytes(&self, allocated: usize, heap: usize, estimate: usize, marked: usize) -> usize {
         let left = estimate.saturating_sub(marked).max(estimate / 8) as u128;
-        let way = self.goal.saturating_sub(heap).max(2 * BLOCK_BYTES) as u128;
+        let way = self.goal_of_cycle.saturating_sub(heap).max(2 * BLOCK_BYTES) as u128;
         let owed = (allocated as u128 * left / way).min(allocated as u128 * ASSIST_RATIO_MAX as u128);
         owed as usize + ASSIST_BYTES_MIN
     }
 
-    /// The time that an assist may take: the pause target, stretched as the heap runs over its goal. `None` means that the cycle must be finished.
+    /// The time that an assist may take: the pause target, stretched as the heap runs over its goal. `None` means that
+    /// the cycle must be finished.
     pub(super) fn assist_ns(&self, max_pause_ns: u64, heap: usize) -> Option<u64> {
-        let over = heap.saturating_sub(self.goal);
-        if over >= self.goal / 2 * (OVERRUN_HALVES - 2) {
+        let goal = self.goal_of_cycle;
+        let over = heap.saturating_sub(goal);
+        if over >= goal / 2 * (OVERRUN_HALVES - 2) {
             return None;
         }
-        let stretch = 8 * over as u128 * u128::from(max_pause_ns) / self.goal.max(1) as u128;
+        let stretch = 8 * over as u128 * u128::from(max_pause_ns) / goal.max(1) as u128;
         Some(max_pause_ns.saturating_add(u64::try_from(stretch).unwrap_or(u64::MAX)))
     }
 }
@@ -151,7 +179,8 @@ mod tests {
 
     #[test]
     fn assists_finish_by_the_goal_when_the_ratio_allows() {
-        let p = after(settings(), 100 * MIB, 0, 0, 0);
+        let mut p = after(settings(), 100 * MIB, 0, 0, 0);
+        p.cycle_begins(p.trigger);
         let (mut heap, mut marked) = (p.trigger, 0);
         let estimate = heap;
         while marked < estimate {
@@ -163,9 +192,14 @@ mod tests {
 
     #[test]
     fn the_pause_target_stretches_and_then_gives_way() {
-        let p = after(settings(), 100 * MIB, 0, 0, 0);
+        let mut p = after(settings(), 100 * MIB, 0, 0, 0);
+        p.cycle_begins(100 * MIB);
         assert_eq!(p.assist_ns(500, p.goal), Some(500));
         assert_eq!(p.assist_ns(500, p.goal + p.goal / 8), Some(1000));
         assert_eq!(p.assist_ns(500, p.goal + p.goal / 2), None);
+        // A cycle that begins late has as much room again.
+        p.cycle_begins(400 * MIB);
+        assert_eq!(p.assist_ns(500, 400 * MIB), Some(500));
+        assert_eq!(p.assist_ns(500, 800 * MIB), None);
     }
 }

@@ -1,7 +1,7 @@
 //! A growable array on pages from the system: the heap's own tables.
 //!
-//! The heap must not use the global allocator (invariant 1), so its few tables that grow (chunks, types, roots) stand on
-//! [`pages`]. Growing can fail and says so; nothing here panics for want of memory.
+//! The heap must not use the global allocator (invariant 1), so its few tables that grow (chunks, types, roots) stand
+//! on [`pages`]. Growing can fail and says so; nothing here panics for want of memory.
 
 use super::OutOfMemory;
 use crate::sys::pages;

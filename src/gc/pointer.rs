@@ -47,7 +47,8 @@ impl<'gc, T: Collect + 'gc> Gc<'gc, T> {
 
 impl<'gc, T> Gc<'gc, T> {
     /// # Safety
-    /// `object` is a live object of type `T` on the heap of brand `'gc`, and stays alive for `'gc` (invariant 5). The pointer may be used for its whole chunk.
+    /// `object` is a live object of type `T` on the heap of brand `'gc`, and stays alive for `'gc` (invariant 5). The
+    /// pointer may be used for its whole chunk.
     #[inline(always)]
     pub(super) unsafe fn from_erased(object: NonNull<u8>) -> Self {
         Gc { object: object.cast(), brand: PhantomData }
@@ -59,6 +60,7 @@ impl<'gc, T> Gc<'gc, T> {
     }
 
     /// The object, for as long as the brand lasts.
+    #[allow(clippy::should_implement_trait)] // It is implemented too, for a shorter lifetime.
     #[inline(always)]
     pub fn as_ref(this: Self) -> &'gc T {
         // SAFETY: invariant 5: a `Gc` refers to a live object for all of `'gc`; objects are never borrowed mutably.

@@ -1,14 +1,15 @@
 //! The blocks of a heap: chunks from the system, and runs of free blocks in them.
 //!
-//! Runs come from the chunk that was mapped first and has room, so that the others can empty and go back to the system. The pool counts what it has mapped and keeps to the
-//! hard limit; it knows nothing of objects.
+//! Runs come from the chunk that was mapped first and has room, so that the others can empty and go back to the system.
+//! The pool counts what it has mapped and keeps to the hard limit; it knows nothing of objects.
 
 use super::OutOfMemory;
 use super::chunk::{BLOCK_BYTES, BLOCKS, Block, CHUNK_BYTES, Chunk, Kind, RUN_BLOCKS_MAX, TABLE_BLOCKS};
 use super::page_vec::PageVec;
 use crate::sys::pages;
 
-/// Cycles for which a chunk stays empty before it goes back: a heap that swings by less than a cycle's growth keeps its chunks.
+/// Cycles for which a chunk stays empty before it goes back: a heap that swings by less than a cycle's growth keeps its
+/// chunks.
 const IDLE_CYCLES: u64 = 2;
 
 /// All chunks of a heap.
@@ -45,7 +46,8 @@ impl Pool {
         self.chunks.as_slice()
     }
 
-    /// How many blocks the heap would have if one more chunk were mapped: the marker's queue must hold as many (invariant 6).
+    /// How many blocks the heap would have if one more chunk were mapped: the marker's queue must hold as many
+    /// (invariant 6).
     pub(super) fn blocks_after_growth(&self) -> usize {
         (self.chunks.as_slice().len() + 1) * (BLOCKS - TABLE_BLOCKS)
     }
@@ -95,7 +97,8 @@ impl Pool {
         self.first_free = 0;
     }
 
-    /// Gives back to the system the first chunk that is empty and has been for [`IDLE_CYCLES`]. `true` if there was one.
+    /// Gives back to the system the first chunk that is empty and has been for [`IDLE_CYCLES`]. `true` if there was
+    /// one.
     pub(super) fn release_idle(&mut self, cycle: u64) -> bool {
         let idle = |c: &Chunk| {
             !c.is_huge() && free(*c) == mask_all() && cycle.saturating_sub(c.header().idle_since.get()) >= IDLE_CYCLES

@@ -1,6 +1,7 @@
 //! [`Root`]: a handle that keeps one object alive from outside of the heap.
 //!
-//! The handles of a heap share a table on pages of its own, which lives as long as the heap or a handle does. A handle that outlives its heap is harmless and good for nothing.
+//! The handles of a heap share a table on pages of its own, which lives as long as the heap or a handle does. A handle
+//! that outlives its heap is harmless and good for nothing.
 
 use super::OutOfMemory;
 use super::arena::{Mutation, RootOf, Rootable};
@@ -101,7 +102,8 @@ impl Drop for Roots {
 
 /// Keeps an object of type `R::Root<'gc>` alive, wherever the handle itself is. Made by [`Mutation::root`].
 ///
-/// Handles make a cycle through the heap immortal: an object that owns a handle to itself is never freed. Inside of the heap use [`Gc`].
+/// Handles make a cycle through the heap immortal: an object that owns a handle to itself is never freed. Inside of the
+/// heap use [`Gc`].
 pub struct Root<R: for<'a> Rootable<'a> + ?Sized> {
     roots: Roots,
     index: u32,

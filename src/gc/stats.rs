@@ -24,7 +24,8 @@ impl Durations {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct HeapStats {
-    /// Size of the heap in bytes: what the last cycle found alive, and all allocated since. Memory handed to a type in advance counts as allocated.
+    /// Size of the heap in bytes: what the last cycle found alive, and all allocated since. Memory handed to a type in
+    /// advance counts as allocated.
     pub bytes_live: usize,
     /// Memory outside of the heap that the embedder has reported, in bytes.
     pub bytes_external: usize,

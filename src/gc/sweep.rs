@@ -1,7 +1,8 @@
 //! Sweeping: which blocks may be used again, and dropping what died in them.
 //!
-//! For most types there is nothing to sweep: free slots are the unmarked ones, found when they are allocated. At a cycle's end the blocks are only sorted. Blocks of
-//! types with `Drop` are swept one by one: when their type needs room, a few with each refill, and the rest before the next cycle begins.
+//! For most types there is nothing to sweep: free slots are the unmarked ones, found when they are allocated. At a
+//! cycle's end the blocks are only sorted. Blocks of types with `Drop` are swept one by one: when their type needs
+//! room, a few with each refill, and the rest before the next cycle begins.
 
 use super::chunk::{BLOCK_BYTES, Block, Kind};
 use super::cycle::Bracket;
@@ -11,11 +12,13 @@ use super::heap::{Heap, Phase};
 const POISON: u8 = 0xDB;
 
 impl Heap {
-    /// Sorts all blocks after marking: free ones go to the pool, the others to the lists of their types. Returns the bytes of the free ones.
+    /// Sorts all blocks after marking: free ones go to the pool, the others to the lists of their types. Returns the
+    /// bytes of the free ones.
     pub(super) fn sort_blocks(&self) -> usize {
         let mut freed = 0;
         let chunks = self.pool.borrow().chunks().len();
-        // Backwards, so that the lists come out in the order of addresses within a chunk, and a huge chunk can go while we look.
+        // Backwards, so that the lists come out in the order of addresses within a chunk, and a huge chunk can go while
+        // we look.
         for index in (0..chunks).rev() {
             let Some(chunk) = self.chunk(index) else { continue };
             let numbers = super::chunk::TABLE_BLOCKS..if chunk.is_huge() { 6 } else { super::chunk::BLOCKS };
@@ -54,7 +57,8 @@ impl Heap {
         }
     }
 
-    /// Drops what died in a block that was just taken from its type's `unswept` list, and puts the block where it belongs.
+    /// Drops what died in a block that was just taken from its type's `unswept` list, and puts the block where it
+    /// belongs.
     ///
     /// If a `drop` panics, the block goes back into the list with the objects that were not dropped yet.
     pub(super) fn sweep(&self, block: Block) {
@@ -80,8 +84,8 @@ impl Heap {
                     group.alloc.set(group.alloc.get() & !(dead & dead.wrapping_neg()));
                     dropped.set(dropped.get() + header.slot_bytes.get());
                     let object = block.slot(i * 64 + dead.trailing_zeros() as usize);
-                    // SAFETY: an object of the block's type that was allocated and is not marked: nobody can reach it (invariant 5), and it is
-                    // dropped once.
+                    // SAFETY: an object of the block's type that was allocated and is not marked: nobody can reach it
+                    // (invariant 5), and it is dropped once.
                     unsafe { drop(object) };
                 }
             }
@@ -148,7 +152,8 @@ impl Heap {
                 while alloc != 0 {
                     let object = block.slot(i * 64 + alloc.trailing_zeros() as usize);
                     alloc &= alloc - 1;
-                    // SAFETY: an object of the block's type that was not dropped; nobody uses the heap any more. A panic leaks the others.
+                    // SAFETY: an object of the block's type that was not dropped; nobody uses the heap any more. A
+                    // panic leaks the others.
                     unsafe { drop(object) };
                 }
             }

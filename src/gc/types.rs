@@ -50,7 +50,8 @@ pub(super) struct TypeSlot {
 /// All types of a heap, and where to find one by the address of its table.
 pub(super) struct Types {
     slots: PageVec<TypeSlot>,
-    /// Open addressing: 0 is a free place, everything else an index into `slots` plus 1. At most half full; the length is a power of two.
+    /// Open addressing: 0 is a free place, everything else an index into `slots` plus 1. At most half full; the length
+    /// is a power of two.
     places: PageVec<u32>,
 }
 

@@ -1,4 +1,5 @@
-//! `verify`: checks the invariants of a whole heap, by itself and without trusting the marker. For tests, after each step if they like.
+//! `verify`: checks the invariants of a whole heap, by itself and without trusting the marker. For tests, after each
+//! step if they like.
 
 use super::OutOfMemory;
 use super::chunk::{BLOCK_BYTES, BLOCKS, Block, CHUNK_BYTES, Kind, QUEUED_NOT, TABLE_BLOCKS};
@@ -153,7 +154,8 @@ impl Heap {
         check(unswept == self.unswept.get(), "unswept blocks miscounted", unswept)
     }
 
-    /// Everything that the program can reach is an object, of the type that the reference says, and marked if a cycle has just ended.
+    /// Everything that the program can reach is an object, of the type that the reference says, and marked if a cycle
+    /// has just ended.
     fn verify_reachable(&self) -> Result<(), Violation> {
         let mut open = PageVec::new();
         let mut result = Ok(());
@@ -186,7 +188,8 @@ impl Heap {
         while let Some(object) = todo.pop() {
             // SAFETY: `verify_object` found the object's block in this heap's chunks.
             let info = unsafe { super::chunk::block_of(object) }.info();
-            // SAFETY: the block holds objects of that type (invariant 3), and `verify_object` found that this slot is in use.
+            // SAFETY: the block holds objects of that type (invariant 3), and `verify_object` found that this slot is
+            // in use.
             unsafe { (info.edges)(object, &mut |_, to, info| see(&mut todo, to, info)) };
         }
         result
@@ -206,7 +209,7 @@ impl Heap {
         check((known.name)() == (info.name)() && known.slot_bytes == info.slot_bytes, "object of another type", at)?;
         let offset = at - block.addr();
         let index = offset / known.slot_bytes;
-        check(offset % known.slot_bytes == 0 && index < known.slots as usize, "reference into an object", at)?;
+        check(offset.is_multiple_of(known.slot_bytes) && index < known.slots as usize, "reference into an object", at)?;
         if known.drop.is_some() {
             let alloc = block.group(index / 64).alloc.get();
             check(alloc >> (index % 64) & 1 == 1, "reference to an object that was dropped", at)?;
