@@ -1,6 +1,12 @@
 //! An execution tracer for native programs in the Go execution-trace format.
 
-#![cfg_attr(not(test), allow(dead_code))]
-
 pub mod format;
+#[cfg(not(loom))]
+mod frontdoor;
+#[cfg(not(loom))]
+mod hook;
+#[cfg(not(loom))]
+mod record;
 mod sys;
+#[cfg(not(loom))]
+pub use frontdoor::*;

@@ -1,0 +1,22 @@
+use crate::hook;
+use crate::record;
+pub use hook::heap;
+pub use hook::user::{Region, Task, log, log_fmt as __log_fmt, with_region};
+pub use record::tracer::{StartError, Stats, StopError, Symbolize, Tracer};
+pub mod hooks {
+    pub use crate::hook::{gc, syscall, thread};
+    pub use crate::record::syscall_name::SyscallName;
+}
+pub fn is_enabled() -> bool {
+    record::is_enabled()
+}
+pub fn start(sink: impl std::io::Write + Send + 'static) -> Result<(), StartError> {
+    Tracer::new().start(sink)
+}
+pub fn stop() -> Result<Stats, StopError> {
+    record::tracer::stop()
+}
+pub fn flush() {
+    record::tracer::flush()
+}
+pub type Alloc<A = exectrace_alloc_shim::MiMalloc> = exectrace_alloc_shim::Shim<A, hook::heap::HeapObserver>;
