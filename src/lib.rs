@@ -3,4 +3,11 @@
 #![cfg_attr(not(test), allow(dead_code))]
 
 pub mod format;
+mod record;
 mod sys;
+
+/// Parts of the engine room for the package's own tests and benches. Not an interface: it changes without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::record::{stack_table, unwind};
+}

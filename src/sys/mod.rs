@@ -6,3 +6,4 @@
 pub(crate) mod pages;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 pub(crate) mod raw;
+pub(crate) mod sync;
