@@ -36,10 +36,13 @@ pub(super) fn lookup(pc: usize) -> Packed {
     miss(pc, set)
 }
 
-/// Fibonacci hashing: the top bits of the product depend on all bits of the address.
+/// The first slot of the address's set: its low bits, which tell call sites apart, and the bits that tell pages apart.
+///
+/// As good as a multiplication on the call sites of real binaries, and two cycles shorter in the chain that a walk waits for.
 #[inline(always)]
 fn set_of(pc: usize) -> usize {
-    ((pc as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SLOTS_LOG2)) as usize & !1
+    let sets = (1 << (SLOTS_LOG2 - 1)) - 1;
+    ((pc ^ pc >> (SLOTS_LOG2 - 1)) & sets) * 2
 }
 
 #[cold]

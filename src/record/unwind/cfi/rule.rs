@@ -26,56 +26,68 @@ pub(super) enum Rule {
     Signal,
 }
 
-/// The packed rule: bit 15 clear is a small frame, bit 15 set an index into the escape table. `ESCAPE` alone is [`Rule::End`].
+/// The packed rule: with bit 15 clear a small frame, with bit 15 set an index into the escape table. `ESCAPE` alone is [`Rule::End`].
 pub(super) type Packed = u16;
 pub(super) const ESCAPE: Packed = 0x8000;
 pub(super) const END: Packed = ESCAPE;
 
-/// The small form of a rule, if it has one: bit 14 the base, bits 5..14 the CFA offset, bits 0..5 the saved registers.
+/// Bit 14 is the base. The other 14 bits are the architecture's; the CFA offset stands in place, so that one mask extracts it.
+const FRAME_POINTER_BASED: Packed = 0x4000;
+
+/// The small form of a rule, if it has one.
 pub(super) fn pack_small(rule: Rule) -> Option<Packed> {
     let Rule::Frame { base, cfa_offset, fp, ra } = rule else { return None };
-    let base = ((base == Base::FramePointer) as u16) << 14;
-    let (offset, slot) = small::fields(cfa_offset, fp, ra)?;
-    (offset < 512 && slot < 32).then_some(base | offset << 5 | slot)
+    let fields = small::pack(cfa_offset, fp, ra)?;
+    Some(if base == Base::FramePointer { FRAME_POINTER_BASED | fields } else { fields })
 }
 
-/// The fields of a small packed rule: CFA offset, frame-pointer slot (0: in the register), return-address slot (0: in the link register).
+/// The fields of a small packed rule: base, CFA offset, and how far under the CFA the frame pointer (0: in its register) and
+/// the return address (0: in the link register) are saved.
 #[inline(always)]
 pub(super) fn unpack_small(rule: Packed) -> (Base, usize, usize, usize) {
     debug_assert!(rule & ESCAPE == 0);
-    let base = if rule & 0x4000 != 0 { Base::FramePointer } else { Base::StackPointer };
-    let (offset, fp, ra) = small::values(rule >> 5 & 511, rule & 31);
+    let base = if rule & FRAME_POINTER_BASED != 0 { Base::FramePointer } else { Base::StackPointer };
+    let (offset, fp, ra) = small::unpack(rule as usize);
     (base, offset, fp, ra)
 }
 
-/// x86_64: the call instruction pushes the return address, so it is always the word under the CFA. Slots are counted downwards.
+/// x86_64: the call instruction pushes the return address, so it is always the word under the CFA.
+///
+/// Bits 3..12 are the CFA offset, up to 4,088 bytes; bits 0..3 and 12..14 the frame pointer's slot, up to 31 words.
 #[cfg(target_arch = "x86_64")]
 mod small {
-    pub(super) fn fields(cfa_offset: i32, fp: i32, ra: i32) -> Option<(u16, u16)> {
-        let fits = cfa_offset > 0 && cfa_offset % 8 == 0 && ra == -8 && fp <= 0 && fp % 8 == 0;
-        fits.then_some(())?;
-        Some((u16::try_from(cfa_offset / 8).ok()?, u16::try_from(-fp / 8).ok()?))
+    const OFFSET: usize = 0x0ff8;
+
+    pub(super) fn pack(cfa_offset: i32, fp: i32, ra: i32) -> Option<u16> {
+        let (offset, slot) = (usize::try_from(cfa_offset).ok()?, usize::try_from(-fp).ok()?);
+        let fits = offset != 0 && offset & !OFFSET == 0 && slot & !0xf8 == 0 && ra == -8;
+        fits.then_some((offset | slot >> 3 & 7 | (slot >> 6) << 12) as u16)
     }
 
     #[inline(always)]
-    pub(super) fn values(offset: u16, slot: u16) -> (usize, usize, usize) {
-        (offset as usize * 8, slot as usize * 8, 8)
+    pub(super) fn unpack(rule: usize) -> (usize, usize, usize) {
+        (rule & OFFSET, (rule & 7) << 3 | (rule >> 12 & 3) << 6, 8)
     }
 }
 
 /// aarch64: a function that calls others saves frame pointer and link register as a pair; a leaf saves neither.
+///
+/// Bits 4..13 are the CFA offset, up to 8,176 bytes; bits 0..4 and 13 the pair's place, up to 31 pairs.
 #[cfg(not(target_arch = "x86_64"))]
 mod small {
-    pub(super) fn fields(cfa_offset: i32, fp: i32, ra: i32) -> Option<(u16, u16)> {
-        let pair = (fp == 0 && ra == 0) || (fp < 0 && fp % 16 == 0 && ra == fp + 8);
-        (cfa_offset >= 0 && cfa_offset % 16 == 0 && pair).then_some(())?;
-        Some((u16::try_from(cfa_offset / 16).ok()?, u16::try_from(-fp / 16).ok()?))
+    const OFFSET: usize = 0x1ff0;
+
+    pub(super) fn pack(cfa_offset: i32, fp: i32, ra: i32) -> Option<u16> {
+        let (offset, slot) = (usize::try_from(cfa_offset).ok()?, usize::try_from(-fp).ok()?);
+        let pair = if slot == 0 { ra == 0 } else { ra == fp + 8 };
+        let fits = offset & !OFFSET == 0 && slot & !0x1f0 == 0 && pair;
+        fits.then_some((offset | slot >> 4 & 15 | (slot >> 8) << 13) as u16)
     }
 
     #[inline(always)]
-    pub(super) fn values(offset: u16, slot: u16) -> (usize, usize, usize) {
-        let fp = slot as usize * 16;
-        (offset as usize * 16, fp, fp.saturating_sub(8))
+    pub(super) fn unpack(rule: usize) -> (usize, usize, usize) {
+        let fp = (rule & 15) << 4 | (rule >> 13 & 1) << 8;
+        (rule & OFFSET, fp, fp.saturating_sub(8))
     }
 }
 
