@@ -20,3 +20,9 @@ pub fn flush() {
     record::tracer::flush()
 }
 pub type Alloc<A = exectrace_alloc_shim::MiMalloc> = exectrace_alloc_shim::Shim<A, hook::heap::HeapObserver>;
+
+/// Parts of the engine room for the package's own tests and benches. Not an interface: it changes without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::record::{stack_table, unwind};
+}

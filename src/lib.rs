@@ -5,8 +5,8 @@ pub mod format;
 mod frontdoor;
 #[cfg(not(loom))]
 mod hook;
-#[cfg(not(loom))]
 mod record;
 mod sys;
+
 #[cfg(not(loom))]
 pub use frontdoor::*;

@@ -30,36 +30,61 @@
 //!    while it moves the generation on. *Otherwise* a collection is running in a generation that does not know of it.
 //! 9. In the child of a `fork` the trace is off and nothing of the parent's sink is touched. *Otherwise* bytes are written twice.
 
+#[cfg(not(loom))]
 pub(crate) mod batch;
+#[cfg(not(loom))]
 pub(crate) mod buffer;
+#[cfg(not(loom))]
 pub(crate) mod clock;
 pub(crate) mod gate;
+#[cfg(not(loom))]
 pub(crate) mod gauges;
+#[cfg(not(loom))]
 pub(crate) mod gc_world;
+#[cfg(not(loom))]
 pub(crate) mod generation;
+#[cfg(not(loom))]
 pub(crate) mod modules;
+#[cfg(not(loom))]
 pub(crate) mod obituary;
+#[cfg(not(loom))]
 pub(crate) mod reasons;
+#[cfg(not(loom))]
 pub(crate) mod region;
+#[cfg(not(loom))]
 pub(crate) mod ring;
+#[cfg(not(loom))]
 pub(crate) mod samples;
+#[cfg(not(loom))]
 pub(crate) mod section;
-pub(crate) mod stack_table;
+pub mod stack_table;
+#[cfg(not(loom))]
 pub(crate) mod stacks;
 pub(crate) mod state;
+#[cfg(not(loom))]
 pub(crate) mod string_table;
+#[cfg(not(loom))]
 pub(crate) mod symbolize;
+#[cfg(not(loom))]
 pub(crate) mod syscall_name;
+#[cfg(not(loom))]
 pub(crate) mod tables;
+#[cfg(not(loom))]
 pub(crate) mod thread;
+#[cfg(not(loom))]
 pub mod tracer;
-pub(crate) mod unwind;
+#[cfg(not(loom))]
+pub mod unwind;
+#[cfg(not(loom))]
 pub(crate) mod wire;
+#[cfg(not(loom))]
 pub(crate) mod writer;
 
+#[cfg(not(loom))]
 pub(crate) use tracer::{QUANTUM, RECORD_BLOCKING, RECORD_HEAP, RECORD_SYSCALLS, is_enabled};
 
 /// Whether tracing is on and wants events of this sort.
+#[cfg(not(loom))]
 #[inline(always)]
 pub(crate) fn records(what: u32) -> bool {
     is_enabled() && tracer::RECORD.load(core::sync::atomic::Ordering::Relaxed) & what != 0

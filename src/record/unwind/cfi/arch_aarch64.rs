@@ -15,6 +15,8 @@ pub(super) const FRAME_POINTER: u16 = 29;
 pub(super) const RETURN_ADDRESS: u16 = 30;
 /// The Linux ABI has no red zone: memory under the stack pointer is the kernel's.
 pub(super) const RED_ZONE_BYTES: usize = 0;
+/// Whether a call leaves the return address in a register.
+pub(super) const HAS_LINK_REGISTER: bool = true;
 /// Makes gimli accept the instruction that says "the return address is signed from here on".
 pub(super) const VENDOR: gimli::Vendor = gimli::Vendor::AArch64;
 

@@ -14,6 +14,8 @@ pub(super) const FRAME_POINTER: u16 = 6;
 pub(super) const RETURN_ADDRESS: u16 = 16;
 /// Leaf functions may use this much memory under the stack pointer (the red zone of the same ABI).
 pub(super) const RED_ZONE_BYTES: usize = 128;
+/// Whether a call leaves the return address in a register.
+pub(super) const HAS_LINK_REGISTER: bool = false;
 pub(super) const VENDOR: gimli::Vendor = gimli::Vendor::Default;
 
 /// Walks the caller's stack. It reads its own return address, and the stack and frame pointers as they are after it

@@ -57,7 +57,7 @@ fn rule_of(row: &UnwindTableRow<usize, Fixed>, eh_frame: &EhFrame<Reader>, addre
     let ra = match row.register(Register(arch::RETURN_ADDRESS)) {
         Some(RegisterRule::Offset(offset)) => i32::try_from(offset).ok().filter(|&offset| offset != 0)?,
         // No rule: not moved. That makes sense only where calls leave the return address in a register.
-        None | Some(RegisterRule::SameValue) if cfg!(target_arch = "aarch64") => 0,
+        None | Some(RegisterRule::SameValue) if arch::HAS_LINK_REGISTER => 0,
         // "Undefined" is how the first function of a thread says that it is the last frame.
         _ => return None,
     };

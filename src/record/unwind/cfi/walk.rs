@@ -59,16 +59,19 @@ pub(super) unsafe extern "C" fn walk_raw(
 /// Writes the program counters of the frame in `registers` and of its callers, leaf first; returns how many.
 #[inline(always)]
 pub(in super::super) fn walk(registers: Registers, bounds: StackBounds, out: &mut [usize]) -> usize {
+    let len = out.len();
+    let mut slots = out.iter_mut();
     let Registers { mut pc, mut sp, mut fp, mut lr } = registers;
-    let Some((first, rest)) = out.split_first_mut() else { return 0 };
+    let Some(first) = slots.next() else { return 0 };
     *first = pc;
     let Some(stack) = Stack::new(bounds, sp) else { return 1 };
-    let mut n = 1;
-    for slot in rest {
+    while slots.len() > 0 {
         let packed = cache::lookup(pc);
         if packed & rule::ESCAPE != 0 {
             let Some(next) = step_escaped(&stack, packed, Registers { pc, sp, fp, lr }) else { break };
-            Registers { pc, sp, fp, lr } = next;
+            (pc, sp, fp) = (next.pc, next.sp, next.fp);
+            // A constant on x86_64, which spares the loop a register.
+            lr = if arch::HAS_LINK_REGISTER { next.lr } else { 0 };
         } else {
             let (base, offset, fp_slot, ra_slot) = rule::unpack_small(packed);
             let cfa = if base == Base::FramePointer { fp } else { sp }.wrapping_add(offset);
@@ -97,10 +100,11 @@ pub(in super::super) fn walk(registers: Registers, bounds: StackBounds, out: &mu
         if pc == 0 {
             break;
         }
-        *slot = pc;
-        n += 1;
+        if let Some(slot) = slots.next() {
+            *slot = pc;
+        }
     }
-    n
+    len - slots.len()
 }
 
 /// One step by a rule that has no small form.
