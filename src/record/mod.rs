@@ -1,0 +1,3 @@
+//! The recording half.
+
+pub(crate) mod syscall_name;
