@@ -26,3 +26,13 @@ pub type Alloc<A = exectrace_alloc_shim::MiMalloc> = exectrace_alloc_shim::Shim<
 pub mod internals {
     pub use crate::record::{stack_table, unwind};
 }
+
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(target_feature = "crt-static"),
+    not(miri)
+))]
+#[doc(hidden)]
+pub use hook::interpose as __interpose;

@@ -6,6 +6,17 @@
 
 pub mod gc;
 pub mod heap;
+/// The C functions that a program gets by [`interpose!`](crate::interpose), and what they do.
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(target_feature = "crt-static"),
+    not(miri)
+))]
+#[doc(hidden)]
+pub mod interpose;
+mod symbols;
 pub mod syscall;
 pub mod thread;
 pub mod user;
@@ -14,4 +25,9 @@ pub mod user;
 #[inline(always)]
 pub(crate) fn on() -> bool {
     crate::record::is_enabled()
+}
+
+/// A library was unloaded: what is remembered of its code is void.
+pub(crate) fn unloaded() {
+    crate::record::unwind::invalidate();
 }

@@ -314,6 +314,34 @@ pub(crate) fn release(t: &'static Thread) {
     registry.free = t.index.load(Ordering::Relaxed) + 1;
 }
 
+/// A function that another room wants called: the recorder knows no hooks, so they register.
+#[derive(Debug)]
+pub(crate) struct Notice(AtomicPtr<()>);
+
+impl Notice {
+    const fn none() -> Notice {
+        Notice(AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    pub(crate) fn set(&self, f: fn()) {
+        self.0.store(f as *mut (), Ordering::Release);
+    }
+
+    pub(crate) fn call(&self) {
+        let f = self.0.load(Ordering::Acquire);
+        if !f.is_null() {
+            // SAFETY: only `set` stores here, and it stores functions of this type.
+            let f: fn() = unsafe { core::mem::transmute(f) };
+            f();
+        }
+    }
+}
+
+/// Called by a thread that is about to end, before its last events.
+pub(crate) static AT_END: Notice = Notice::none();
+/// Called in the child of a `fork`, by its only thread.
+pub(crate) static IN_CHILD: Notice = Notice::none();
+
 /// A pthread destructor: arms itself again until the last round, then detaches the thread.
 extern "C" fn at_exit(value: *mut c_void) {
     // SAFETY: the value is the registry entry that `begin_life` gave.
@@ -327,6 +355,7 @@ extern "C" fn at_exit(value: *mut c_void) {
         if l.thread.get() != t {
             return;
         }
+        AT_END.call();
         super::section::detach(t);
         compiler_fence(Ordering::SeqCst);
         l.thread.set(core::ptr::null());

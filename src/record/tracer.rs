@@ -219,7 +219,7 @@ impl Tracer {
     }
 
     fn begin(self, sink: Sink, _internal: &Internal) -> Result<Running, (StartError, Sink)> {
-        os::on_fork(nothing, nothing, in_child);
+        watch_forks();
         barrier::prepare();
         clock::prepare();
         stacks::prepare(self.stack_depth.min(MAX_FRAMES));
@@ -405,6 +405,11 @@ pub(crate) fn flush() {
 
 extern "C" fn nothing() {}
 
+/// Has the tracer told of forks, from the first call on. May allocate, in libc.
+pub(crate) fn watch_forks() {
+    os::on_fork(nothing, nothing, in_child);
+}
+
 /// In the child of a `fork`: it is not traced, and its tracer is as new.
 extern "C" fn in_child() {
     GENERATION.set(0);
@@ -421,6 +426,7 @@ extern "C" fn in_child() {
     unsafe { super::string_table::after_fork() };
     // SAFETY: as above.
     unsafe { thread::after_fork() };
+    thread::IN_CHILD.call();
     // Generations that other threads opened are not known here: leave a gap.
     LAST_GENERATION.fetch_add(1 << 20, Ordering::Relaxed);
 }
