@@ -1,6 +1,6 @@
-use exectrace::hooks::thread as th;
 #[global_allocator]
 static A: exectrace::Alloc = exectrace::Alloc::new();
+exectrace::interpose!();
 fn main() {
     let secs: f64 = std::env::args().nth(1).unwrap_or("0.5".into()).parse().unwrap();
     let ms: u64 = std::env::args().nth(2).unwrap_or("100000".into()).parse().unwrap();
@@ -15,8 +15,10 @@ fn main() {
     let end = std::time::Instant::now() + std::time::Duration::from_secs_f64(secs);
     let gc = exectrace::hooks::gc::GcHeap::new();
     gc.set_goal(10 << 20);
+    let m = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|s| {
         let gc = &gc;
+        let m = &m;
         for w in 0..workers {
             s.spawn(move || {
                 let mut n = 0u64;
@@ -29,17 +31,19 @@ fn main() {
                         vec![0u8; 100_000]
                     });
                     drop(t);
-                    th::block(th::Reason::Sync);
-                    th::unblock();
-                    let e = exectrace::hooks::syscall::begin(exectrace::hooks::SyscallName::read);
-                    exectrace::hooks::syscall::end(e);
+
+                    m.lock().unwrap().push(n);
+                    {
+                        let mut g = m.lock().unwrap();
+                        if g.len() > 10 {
+                            g.clear();
+                            std::thread::yield_now();
+                        }
+                    }
+                    std::fs::read("/proc/self/stat").unwrap();
                     if n % 7 == 0 {
-                        let b = th::create();
                         std::thread::spawn(move || {
-                            th::born(b);
                             exectrace::log("child", "hello");
-                            th::block(th::Reason::Sleep);
-                            th::unblock();
                         })
                         .join()
                         .unwrap();

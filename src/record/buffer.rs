@@ -10,7 +10,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::format::{Kind, varint};
 use crate::sys::event::Event;
+use crate::sys::lock::Lock;
 use crate::sys::pages;
 
 /// Size of a buffer. Large enough that handing one over (a few hundred nanoseconds) is nothing beside filling it (some
@@ -38,8 +40,10 @@ impl Buffer {
 pub(crate) enum Content {
     /// Timed events.
     Events,
-    /// String and stack tables: complete batches, ready for the file.
-    Tables,
+    /// A string table.
+    Strings,
+    /// Complete batches of several threads.
+    Batches,
 }
 
 /// A filled buffer on its way to the writer.
@@ -62,6 +66,36 @@ impl Chunk {
     }
 }
 
+/// Up to this size a batch left by an ended thread is copied, so that its buffer is free at once.
+const REMAINS_BYTES: usize = BUFFER_BYTES / 8;
+/// The most batches in one buffer of remains.
+const REMAINS_BATCHES: usize = 128;
+
+/// A buffer into which ended threads' last batches are copied, complete with their heads. A program that makes thousands of threads a
+/// second would otherwise fill the pool with buffers that hold next to nothing.
+#[derive(Debug)]
+struct Remains {
+    buffer: Option<Buffer>,
+    len: usize,
+    generation: u32,
+    /// Whose batches these are. A thread with the same id must not overtake them.
+    tids: [u32; REMAINS_BATCHES],
+    batches: usize,
+}
+
+impl Remains {
+    const fn new() -> Remains {
+        Remains { buffer: None, len: 0, generation: 0, tids: [0; REMAINS_BATCHES], batches: 0 }
+    }
+
+    fn take(&mut self) -> Option<Chunk> {
+        let buffer = self.buffer.take()?;
+        self.batches = 0;
+        let len = core::mem::take(&mut self.len);
+        Some(Chunk { buffer, len, content: Content::Batches, generation: self.generation, tid: 0, base_ns: 0 })
+    }
+}
+
 /// The buffers of one trace, and the way to its writer.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -75,6 +109,8 @@ pub(crate) struct Pool {
     /// Slabs mapped so far; `slabs_max` is the bound.
     slabs: AtomicU64,
     slabs_max: u64,
+    /// What ended threads left, by parity of the generation.
+    remains: [Lock<Remains>; 2],
     /// Where the slabs begin: 0 for one that is not mapped (yet). Written once each, by whoever maps it.
     slab_at: Box<[AtomicU64]>,
 }
@@ -94,6 +130,7 @@ impl Pool {
             sent_early: (buffers / 4).max(1) as u64,
             slabs: AtomicU64::new(0),
             slabs_max: slabs_max as u64,
+            remains: [Lock::new(Remains::new()), Lock::new(Remains::new())],
             slab_at: (0..slabs_max).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -136,8 +173,69 @@ impl Pool {
         debug_assert!(sent.is_ok());
     }
 
-    /// Sends a filled buffer. There is always room: no more buffers exist than the channel holds.
+    /// Sends a filled buffer to the writer.
     pub(crate) fn send(&self, chunk: Chunk) {
+        let mut remains = self.remains[(chunk.generation & 1) as usize].lock();
+        // The kernel may have given the thread the id of one that has ended in this generation: what that left goes first.
+        if remains.tids[..remains.batches].contains(&chunk.tid)
+            && let Some(earlier) = remains.take()
+        {
+            self.push(earlier);
+        }
+        drop(remains);
+        self.push(chunk);
+    }
+
+    /// Sends the last batch of a thread that ends. A small one is copied, and its buffer is free at once.
+    pub(crate) fn bury(&self, chunk: Chunk) {
+        let head = 1 + 4 * varint::MAX_BYTES;
+        if chunk.len > REMAINS_BYTES {
+            return self.send(chunk);
+        }
+        let mut remains = self.remains[(chunk.generation & 1) as usize].lock();
+        if (remains.len + head + chunk.len > BUFFER_BYTES || remains.batches == REMAINS_BATCHES)
+            && let Some(full) = remains.take()
+        {
+            self.push(full);
+        }
+        let at = match &remains.buffer {
+            Some(buffer) => buffer.start(),
+            None => match self.take() {
+                Some(buffer) => remains.buffer.insert(buffer).start(),
+                None => {
+                    drop(remains);
+                    return self.push(chunk);
+                }
+            },
+        };
+        let mut bytes = [0u8; 1 + 4 * varint::MAX_BYTES];
+        bytes[0] = Kind::EventBatch as u8;
+        let mut n = 1;
+        for v in [u64::from(chunk.generation), u64::from(chunk.tid), chunk.base_ns, chunk.len as u64] {
+            n += varint::write(&mut bytes[n..], v);
+        }
+        for part in [&bytes[..n], chunk.bytes()] {
+            // SAFETY: the buffer has room for both parts, as was seen above, and is held under the lock; the parts lie elsewhere.
+            unsafe { at.add(remains.len).copy_from_nonoverlapping(part.as_ptr(), part.len()) };
+            remains.len += part.len();
+        }
+        let i = remains.batches;
+        remains.tids[i] = chunk.tid;
+        remains.batches += 1;
+        remains.generation = chunk.generation;
+        drop(remains);
+        self.give_back(chunk.buffer);
+    }
+
+    /// Sends what ended threads left in a generation of that parity. The closer's, when it has quiesced.
+    pub(crate) fn send_remains(&self, parity: usize) {
+        if let Some(chunk) = self.remains[parity].lock().take() {
+            self.push(chunk);
+        }
+    }
+
+    /// There is always room: no more buffers exist than the channel holds.
+    fn push(&self, chunk: Chunk) {
         let sent = self.full.0.try_send(chunk);
         debug_assert!(sent.is_ok());
         if self.sent.fetch_add(1, Ordering::Relaxed) + 1 == self.sent_early {

@@ -148,6 +148,7 @@ impl Closer {
             t.gate.quiesce(n, os::yield_now);
         }
         // Everything of generation n is now in the channel or in the threads' batches.
+        self.pool.send_remains(parity);
         self.collect();
         self.write(out, n, gc_active);
         self.held = core::mem::take(&mut self.ahead);
@@ -297,7 +298,7 @@ impl Closer {
     fn rest_of(&mut self, out: &mut Vec<u8>, n: u32, t: &Thread) {
         let parity = (n & 1) as usize;
         let tid = t.tid.load(Ordering::Relaxed);
-        for (cell, content) in [(&t.events[parity], Content::Events), (&t.strings[parity], Content::Tables)] {
+        for (cell, content) in [(&t.events[parity], Content::Events), (&t.strings[parity], Content::Strings)] {
             // SAFETY: the closer, of a generation that has quiesced: the owner does not touch this parity's batches until
             // the generation after the next opens.
             let batch = unsafe { cell.get() };
@@ -432,6 +433,7 @@ impl Closer {
                 t.stw_open[parity].store(0, Ordering::Relaxed);
             }
         }
+        (0..2).for_each(|parity| self.pool.send_remains(parity));
         while let Some(chunk) = self.pool.take_full() {
             self.pool.give_back(chunk.buffer);
         }
@@ -455,7 +457,12 @@ fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>
         let Some(chunk) = pool.take_full() else { return };
         let to = if chunk.generation == generation { &mut *held } else { &mut *ahead };
         debug_assert!(chunk.generation == generation || chunk.generation == generation + 1);
-        wire::batch(to, chunk.generation, u64::from(chunk.tid), chunk.base_ns, chunk.bytes());
+        match chunk.content {
+            Content::Batches => to.extend_from_slice(chunk.bytes()),
+            Content::Events | Content::Strings => {
+                wire::batch(to, chunk.generation, u64::from(chunk.tid), chunk.base_ns, chunk.bytes());
+            }
+        }
         pool.give_back(chunk.buffer);
     }
 }

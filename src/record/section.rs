@@ -512,7 +512,7 @@ impl<'t> Section<'t> {
         let fresh = pool.take()?;
         let (now, generation, tid) = (self.now(), self.generation, self.tid());
         let strings = self.strings();
-        let full = strings.take_chunk(Content::Tables, generation, tid);
+        let full = strings.take_chunk(Content::Strings, generation, tid);
         strings.begin(fresh, now);
         // SAFETY: the buffer is empty.
         unsafe { strings.integer(Kind::Strings as u64) };
@@ -574,12 +574,12 @@ impl<'t> Section<'t> {
         let Some(pool) = self.pool() else { return };
         let (generation, tid) = (self.generation, self.tid());
         for (content, empty) in
-            [(Content::Events, self.batch().is_empty()), (Content::Tables, self.strings().is_empty())]
+            [(Content::Events, self.batch().is_empty()), (Content::Strings, self.strings().is_empty())]
         {
             let batch = if content == Content::Events { self.batch() } else { self.strings() };
             match batch.take_chunk(content, generation, tid) {
                 Some(chunk) if empty => pool.give_back(chunk.buffer),
-                Some(chunk) => pool.send(chunk),
+                Some(chunk) => pool.bury(chunk),
                 None => {}
             }
         }

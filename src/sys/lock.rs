@@ -68,6 +68,12 @@ impl<T> Lock<T> {
     }
 }
 
+impl<T> core::fmt::Debug for Lock<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Lock").field("state", &self.state.load(Ordering::Relaxed)).finish_non_exhaustive()
+    }
+}
+
 impl<T> Deref for Held<'_, T> {
     type Target = T;
 
