@@ -3,4 +3,6 @@
 #![cfg_attr(not(test), allow(dead_code))]
 
 pub mod format;
+#[cfg(feature = "read")]
+pub mod read;
 mod sys;
