@@ -1,10 +1,14 @@
 //! An execution tracer for native programs in the Go execution-trace format.
 
+#[cfg(feature = "read")]
+pub mod analyze;
 pub mod format;
 #[cfg(not(loom))]
 mod frontdoor;
 #[cfg(not(loom))]
 mod hook;
+#[cfg(feature = "read")]
+pub mod read;
 mod record;
 mod sys;
 
