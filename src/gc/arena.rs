@@ -7,7 +7,7 @@ use super::OutOfMemory;
 use super::collect::Collect;
 use super::config::Config;
 use super::heap::Heap;
-use super::observer::Observer;
+use super::observer::{DefaultObserver, Observer};
 use super::pointer::{Brand, Gc};
 use super::root::Root;
 use super::stats::{HeapStats, TypeStats};
@@ -80,18 +80,18 @@ struct Inner<O> {
 /// let arena = Arena::<Rootable!['gc => u32]>::new(Config::new(), |_| 0);
 /// std::thread::spawn(move || drop(arena));
 /// ```
-pub struct Arena<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static = ()> {
+pub struct Arena<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static = DefaultObserver> {
     inner: NonNull<Inner<O>>,
     root: PhantomData<R>,
 }
 
-impl<R: for<'a> Rootable<'a> + ?Sized> Arena<R> {
+impl<R: for<'a> Rootable<'a> + ?Sized> Arena<R, DefaultObserver> {
     /// A heap with the root object that `root` makes.
     ///
     /// # Panics
     /// When there is no memory. [`Arena::try_with_observer`] says so instead.
     pub fn new(config: Config, root: impl for<'gc> FnOnce(&'gc Mutation<'gc>) -> RootOf<'gc, R>) -> Self {
-        match Self::try_with_observer(config, (), root) {
+        match Self::try_with_observer(config, DefaultObserver::default(), root) {
             Ok(arena) => arena,
             Err(e) => e.raise(),
         }

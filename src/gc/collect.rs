@@ -8,6 +8,49 @@ use super::pointer::Gc;
 
 /// A type that may live on the heap.
 ///
+/// Implemented by `#[derive(Collect)]` (feature `derive`), or by [`collect_fields!`](crate::collect_fields) without a
+/// procedural macro:
+#[cfg_attr(feature = "derive", doc = "```")]
+#[cfg_attr(not(feature = "derive"), doc = "```ignore")]
+/// use exectrace::gc::{Collect, Gc, GcCell};
+/// #[derive(Collect)]
+/// struct Node<'gc> {
+///     next: GcCell<'gc, Option<Gc<'gc, Node<'gc>>>>,
+///     name: String,
+///     #[collect(require_static)]
+///     file: std::fs::File,
+/// }
+/// ```
+/// A type that the heap knows nothing of, and one that is not `'static` but is said to be:
+/// ```compile_fail,E0277
+/// # use exectrace::gc::{Collect, Gc};
+/// #[derive(Collect)]
+/// struct Bad<'gc> { of: &'gc u32, ok: Gc<'gc, u32> }
+/// ```
+/// ```compile_fail
+/// # use exectrace::gc::{Collect, Gc};
+/// #[derive(Collect)]
+/// struct Bad<'gc> { #[collect(require_static)] of: Gc<'gc, u32> }
+/// ```
+/// ```compile_fail
+/// # use exectrace::gc::{Collect, Gc};
+/// #[derive(Collect)]
+/// #[collect(require_static)]
+/// struct Bad<'gc> { of: Gc<'gc, u32> }
+/// ```
+/// A cell that would change without a write barrier, and a `Drop` that could look at what is gone:
+/// ```compile_fail
+/// # use exectrace::gc::{Collect, Gc};
+/// #[derive(Collect)]
+/// struct Bad<'gc> { of: std::cell::Cell<Option<Gc<'gc, u32>>> }
+/// ```
+/// ```compile_fail,E0119
+/// # use exectrace::gc::{Collect, Gc};
+/// #[derive(Collect)]
+/// struct Bad<'gc> { of: Gc<'gc, u32> }
+/// impl Drop for Bad<'_> { fn drop(&mut self) { println!("{}", *self.of); } }
+/// ```
+///
 /// # Safety
 /// * `visit` must show **every** [`Gc`] that the value holds, directly or in memory that it owns, to the visitor, every
 ///   time. One that is not shown is freed while it can still be reached.

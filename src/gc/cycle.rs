@@ -9,8 +9,9 @@ use super::heap::{Heap, Phase};
 use super::observer::{CycleStats, Reason, StwKind};
 use super::stats::Durations;
 use super::sweep::OnUnwind;
+use crate::sys::clock::monotonic_ns;
 use core::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Heaps below this are marked in one go until the first cycle has shown how fast marking goes.
 const ONE_GO_BYTES: usize = 1 << 20;
@@ -22,16 +23,16 @@ pub(super) struct Clock {
     sweeps: Cell<Durations>,
     pub(super) cycles_abandoned: Cell<u64>,
     /// When the last cycle ended, or the heap was made.
-    last_end: Cell<Instant>,
+    last_end: Cell<u64>,
     /// The running cycle: when and why it began, and what the sums above were.
-    begin: Cell<(Instant, Reason, u64, u64)>,
+    begin: Cell<(u64, Reason, u64, u64)>,
     /// Marking speed of the last cycle, in nanoseconds for a MiB.
     ns_per_mib: Cell<Option<u64>>,
 }
 
 impl Clock {
     pub(super) fn new() -> Self {
-        let now = Instant::now();
+        let now = monotonic_ns();
         Clock {
             stw: Cell::default(),
             assists: Cell::default(),
@@ -51,14 +52,14 @@ impl Clock {
 /// A range that is told to the observer and timed: ended when dropped, so on every path.
 pub(super) struct Bracket<'a, E: FnMut()> {
     durations: &'a Cell<Durations>,
-    begin: Instant,
+    begin: u64,
     end: E,
 }
 
 impl<E: FnMut()> Drop for Bracket<'_, E> {
     fn drop(&mut self) {
         let mut d = self.durations.get();
-        d.add(nanos(self.begin.elapsed()));
+        d.add(since(self.begin));
         self.durations.set(d);
         (self.end)();
     }
@@ -72,7 +73,7 @@ impl<'a> Bracket<'a, fn()> {
         heap.observer().sweep_begin();
         Bracket {
             durations: &heap.clock.sweeps,
-            begin: Instant::now(),
+            begin: monotonic_ns(),
             end: move || {
                 let (swept, reclaimed) = result();
                 heap.observer().sweep_end(swept, reclaimed);
@@ -82,13 +83,18 @@ impl<'a> Bracket<'a, fn()> {
 
     fn stw(heap: &'a Heap, kind: StwKind) -> Bracket<'a, impl FnMut() + 'a> {
         heap.observer().stw_begin(kind);
-        Bracket { durations: &heap.clock.stw, begin: Instant::now(), end: move || heap.observer().stw_end(kind) }
+        Bracket { durations: &heap.clock.stw, begin: monotonic_ns(), end: move || heap.observer().stw_end(kind) }
     }
 
     fn assist(heap: &'a Heap) -> Bracket<'a, impl FnMut() + 'a> {
         heap.observer().assist_begin();
-        Bracket { durations: &heap.clock.assists, begin: Instant::now(), end: || heap.observer().assist_end() }
+        Bracket { durations: &heap.clock.assists, begin: monotonic_ns(), end: || heap.observer().assist_end() }
     }
+}
+
+/// Nanoseconds since a time of the clock.
+fn since(begin: u64) -> u64 {
+    monotonic_ns().saturating_sub(begin)
 }
 
 fn nanos(d: Duration) -> u64 {
@@ -137,7 +143,7 @@ impl Heap {
     fn run_cycle(&self, reason: Reason, one_go: bool) {
         debug_assert_eq!(self.phase.get(), Phase::Idle);
         let before = (self.clock.stw.get().ns_sum, self.clock.assists.get().ns_sum);
-        self.clock.begin.set((Instant::now(), reason, before.0, before.1));
+        self.clock.begin.set((monotonic_ns(), reason, before.0, before.1));
         self.observer().cycle_begin(reason);
         self.cycle.set(self.cycle.get() + 1);
         self.sizes.at_start.set(self.paced_bytes());
@@ -229,13 +235,13 @@ impl Heap {
             None => self.mark_to_the_end(),
             Some(ns) => {
                 let budget = pacer.assist_bytes(owed_for, heap, estimate, marked);
-                self.step(budget, Instant::now().checked_add(Duration::from_nanos(ns)));
+                self.step(budget, Some(monotonic_ns().saturating_add(ns)));
             }
         }
     }
 
     /// One step of marking, and the end of the cycle if it was the last. `true` if no cycle is marking any more.
-    pub(super) fn step(&self, budget: usize, deadline: Option<Instant>) -> bool {
+    pub(super) fn step(&self, budget: usize, deadline: Option<u64>) -> bool {
         if self.phase.get() != Phase::Mark {
             return true;
         }
@@ -269,7 +275,7 @@ impl Heap {
 
     /// Works out the next goal.
     fn repace(&self, gc_ns: u64) {
-        let since = nanos(self.clock.last_end.get().elapsed()).saturating_sub(gc_ns).max(1);
+        let since = since(self.clock.last_end.get()).saturating_sub(gc_ns).max(1);
         let rate = (self.sizes.allocated_last.get() as u128 * 1_000_000_000 / u128::from(since))
             .min(u128::from(u64::MAX)) as u64;
         let mut pacer = self.pacer.get();
@@ -301,7 +307,7 @@ impl Heap {
     fn tell_end(&self, abandoned: bool) {
         let (begin, reason, stw, assist) = self.clock.begin.get();
         let goal = self.pacer.get().goal;
-        self.clock.last_end.set(Instant::now());
+        self.clock.last_end.set(monotonic_ns());
         self.observer().cycle_end(&CycleStats {
             number: self.cycle.get(),
             reason,
@@ -312,7 +318,7 @@ impl Heap {
             bytes_goal: goal,
             stw_ns: self.clock.stw.get().ns_sum - stw,
             assist_ns: self.clock.assists.get().ns_sum - assist,
-            total_ns: nanos(begin.elapsed()),
+            total_ns: since(begin),
         });
         self.observer().live(self.heap_bytes());
         self.observer().goal(goal);

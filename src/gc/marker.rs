@@ -16,9 +16,9 @@ use super::collect::{Collect, Visitor, sealed};
 use super::page_vec::PageVec;
 use super::pointer::Gc;
 use super::type_info::{TypeInfo, TypeOf};
+use crate::sys::clock::monotonic_ns;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
-use std::time::Instant;
 
 /// Objects between prefetch and visit: the prototype's figure, where 8 to 32 made no difference that could be told from
 /// noise.
@@ -139,8 +139,8 @@ impl Marker {
         }
     }
 
-    /// Works until nothing is left (`true`), or `budget` bytes were marked, or the deadline passed.
-    pub(super) fn drain(&mut self, budget: usize, deadline: Option<Instant>) -> bool {
+    /// Works until nothing is left (`true`), or `budget` bytes were marked, or the deadline (of the system's clock, in nanoseconds) passed.
+    pub(super) fn drain(&mut self, budget: usize, deadline: Option<u64>) -> bool {
         let stop = self.bytes.saturating_add(budget);
         let mut until_clock = VISITS_PER_CLOCK;
         while let Some(Entry { object, info }) = self.queue.pop() {
@@ -166,7 +166,7 @@ impl Marker {
                 until_clock -= 1;
                 if until_clock == 0 {
                     until_clock = VISITS_PER_CLOCK;
-                    if Instant::now() >= deadline {
+                    if monotonic_ns() >= deadline {
                         break;
                     }
                 }

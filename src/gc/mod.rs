@@ -73,7 +73,9 @@ pub use arena::{Arena, Mutation, RootOf, Rootable};
 pub use cell::{GcCell, GcRef, GcRefCell, GcRefMut};
 pub use collect::{Collect, Static, Visitor};
 pub use config::{Config, Mode};
-pub use observer::{CycleStats, Observer, Reason, StwKind};
+#[cfg(feature = "derive")]
+pub use exectrace_derive::Collect;
+pub use observer::{CycleStats, DefaultObserver, Observer, Reason, StwKind};
 pub use pointer::Gc;
 pub use root::Root;
 pub use stats::{Durations, HeapStats, TypeStats};

@@ -111,6 +111,9 @@ pub trait Observer {
     }
 }
 
+/// What an [`Arena`](super::Arena) tells its events to if nothing else is said.
+pub type DefaultObserver = ();
+
 /// Observes nothing.
 impl Observer for () {
     fn is_on(&self) -> bool {
