@@ -33,10 +33,11 @@ use super::pointer::Gc;
 /// struct Bad<'gc> { #[collect(require_static)] of: Gc<'gc, u32> }
 /// ```
 /// ```compile_fail
-/// # use exectrace::gc::{Collect, Gc};
+/// # use exectrace::gc::{Collect, Gc, Mutation};
 /// #[derive(Collect)]
 /// #[collect(require_static)]
-/// struct Bad<'gc> { of: Gc<'gc, u32> }
+/// struct Bad<'gc> { of: Gc<'gc, u32> } // implemented for `Bad<'static>`, which cannot be made
+/// fn bad<'gc>(mc: &Mutation<'gc>, of: Gc<'gc, u32>) { mc.alloc(Bad { of }); }
 /// ```
 /// A cell that would change without a write barrier, and a `Drop` that could look at what is gone:
 /// ```compile_fail
