@@ -9,6 +9,7 @@ use super::chunk::{BLOCK_BYTES, Block, Kind, QUEUED_NOT};
 use super::collect::Collect;
 use super::config::Config;
 use super::marker::Marker;
+use super::minor::Young;
 use super::observer::Observer;
 use super::pacer::{Pacer, Settings};
 use super::pool::Pool;
@@ -22,6 +23,11 @@ use core::ptr::{self, NonNull};
 /// Types that can be allocated without looking for their state. More types share cursors and pay some 10 ns where they
 /// take turns.
 const CURSORS: usize = 256;
+
+/// In `Heap::barrier`: a cycle marks in steps, and must see what is overwritten.
+pub(super) const SNAPSHOT: u8 = 1;
+/// In `Heap::barrier`: young objects are collected by themselves, and old ones that are written to must be remembered.
+pub(super) const LOG: u8 = 2;
 
 /// What the heap is doing.
 ///
@@ -72,8 +78,8 @@ pub(super) struct Sizes {
 /// A heap.
 pub(super) struct Heap {
     cursors: [Cursor; CURSORS],
-    /// Writes must show the old value to the marker.
-    pub(super) snapshot: Cell<bool>,
+    /// What writes must tell: `SNAPSHOT`, `LOG`, or nothing.
+    pub(super) barrier: Cell<u8>,
     /// The next safepoint has something to do.
     pub(super) requested: Cell<bool>,
     pub(super) phase: Cell<Phase>,
@@ -100,6 +106,7 @@ pub(super) struct Heap {
     /// Lives beside the heap and as long (invariant 9).
     pub(super) observer: NonNull<dyn Observer>,
     pub(super) clock: super::cycle::Clock,
+    pub(super) young: Young,
 }
 
 impl Heap {
@@ -116,7 +123,7 @@ impl Heap {
                 info: Cell::new(ptr::null()),
                 type_index: Cell::new(0),
             }),
-            snapshot: Cell::new(false),
+            barrier: Cell::new(if config.generational { LOG } else { 0 }),
             requested: Cell::new(config.stress),
             phase: Cell::new(Phase::Idle),
             epoch: Cell::new(1),
@@ -135,6 +142,7 @@ impl Heap {
             config,
             observer,
             clock: super::cycle::Clock::new(),
+            young: Young::new(),
         })
     }
 
@@ -152,7 +160,7 @@ impl Heap {
     /// Whether a write must show the old value to the marker.
     #[inline(always)]
     pub(super) fn is_snapshot_on(&self) -> bool {
-        self.snapshot.get()
+        self.barrier.get() & SNAPSHOT != 0
     }
 
     /// Bytes that the heap holds now, without the external ones.
@@ -238,6 +246,7 @@ impl Heap {
             }
         };
         self.prepare(block, index, info, Kind::Large);
+        self.with_types(|t| t[index].used.push(block));
         self.hand_out(block, 0, 1);
         self.observer().live(self.heap_bytes());
         Ok(block.as_ptr())
@@ -255,6 +264,7 @@ impl Heap {
                     return Ok((block, from, to));
                 }
                 slot.block.set(None);
+                slot.used.push(block);
             }
             let info = slot.info;
             if !paid {
@@ -384,7 +394,9 @@ impl Heap {
         }
         for slot in self.types.borrow().as_slice() {
             let (next, end) = slot.parked.replace((ptr::null_mut(), ptr::null_mut()));
-            if let (Some(block), Some(next)) = (slot.block.take(), NonNull::new(next)) {
+            let Some(block) = slot.block.take() else { continue };
+            slot.used.push(block);
+            if let Some(next) = NonNull::new(next) {
                 let to = (end.addr() - block.addr()) / slot.info.slot_bytes;
                 let from = block.index_of(next);
                 if from < to {
@@ -410,11 +422,14 @@ impl Heap {
         }
     }
 
-    /// Shows a value that is about to be overwritten to the marker, if it marks in steps.
+    /// What a cell does before it is overwritten: shows the old value to the marker, if that marks in steps, or has
+    /// the object around it remembered, if young objects are collected by themselves.
     #[inline(always)]
-    pub(super) fn before_write<T: Collect>(&self, old: &T) {
-        if self.snapshot.get() {
-            self.show_to_marker(old);
+    pub(super) fn before_write<T: Collect>(&self, old: &T, new: Option<&T>) {
+        match self.barrier.get() {
+            0 => {}
+            SNAPSHOT => self.show_to_marker(old),
+            _ => self.log_write(core::ptr::from_ref(old).addr(), new),
         }
     }
 
@@ -426,7 +441,7 @@ impl Heap {
 
     pub(super) fn stats(&self) -> HeapStats {
         let (allocated, before) = (self.sizes.allocated.get(), self.sizes.allocated_before.get());
-        let [stw, assists, sweeps]: [Durations; 3] = self.clock.durations();
+        let [stw, assists, sweeps, minors]: [Durations; 4] = self.clock.durations();
         HeapStats {
             bytes_live: self.heap_bytes(),
             bytes_external: self.sizes.external.get(),
@@ -440,6 +455,7 @@ impl Heap {
             stw,
             assists,
             sweeps,
+            minors,
         }
     }
 
@@ -483,7 +499,8 @@ impl Heap {
     }
 
     fn request_if_due(&self) {
-        if self.phase.get() == Phase::Idle && self.paced_bytes() >= self.pacer.get().trigger {
+        let nursery_full = self.barrier.get() == LOG && self.sizes.allocated.get() >= self.young.nursery.get();
+        if self.phase.get() == Phase::Idle && (nursery_full || self.paced_bytes() >= self.pacer.get().trigger) {
             self.requested.set(true);
         }
     }

@@ -76,9 +76,27 @@ impl Marker {
         self.queue.is_empty() && self.depth == 0
     }
 
+    /// The bytes marked since this was last asked for.
+    pub(super) fn take_bytes(&mut self) -> usize {
+        core::mem::take(&mut self.bytes)
+    }
+
+    /// Visits the references of an object once more: it was marked before, and written to since.
+    ///
+    /// # Safety
+    /// `object` is a live object of the type of `info` on this heap.
+    pub(super) unsafe fn rescan(&mut self, object: NonNull<u8>, info: &TypeInfo) {
+        // SAFETY: the caller's.
+        self.current = unsafe { block_of(object) }.addr();
+        // SAFETY: the caller's.
+        unsafe { (info.scan_one)(object, self) };
+        self.current = NO_BLOCK;
+    }
+
     /// Begins a cycle. `true` if the epoch starts over, so that every block's must be reset first.
     pub(super) fn begin(&mut self) -> bool {
-        debug_assert!(self.is_idle());
+        // What was to be done for a collection of the young objects is part of the cycle.
+        self.abandon();
         self.bytes = 0;
         let wrapped = self.epoch == u8::MAX;
         self.epoch = if wrapped { 1 } else { self.epoch + 1 };

@@ -57,6 +57,7 @@ mod config;
 mod cycle;
 mod heap;
 mod marker;
+mod minor;
 mod observer;
 mod pacer;
 mod page_vec;

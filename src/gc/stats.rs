@@ -49,6 +49,8 @@ pub struct HeapStats {
     pub assists: Durations,
     /// Sweeps: of single blocks, and the sorting of all blocks after each cycle.
     pub sweeps: Durations,
+    /// Collections of the young objects alone.
+    pub minors: Durations,
 }
 
 /// One type on the heap.

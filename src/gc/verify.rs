@@ -3,7 +3,7 @@
 
 use super::OutOfMemory;
 use super::chunk::{BLOCK_BYTES, BLOCKS, Block, CHUNK_BYTES, Kind, QUEUED_NOT, TABLE_BLOCKS};
-use super::heap::{Heap, Phase};
+use super::heap::{Heap, LOG, Phase};
 use super::page_vec::PageVec;
 use super::pool;
 use super::type_info::TypeInfo;
@@ -88,9 +88,11 @@ impl Heap {
         });
         result?;
         if self.phase.get() == Phase::Idle {
-            check(self.marker.borrow().is_idle(), "marker has work between cycles", 0)?;
+            let marker = self.marker.borrow();
+            check(marker.is_idle() || self.barrier.get() == LOG, "marker has work between cycles", 0)?;
             if self.marks_valid.get() {
-                check(marked == self.sizes.base.get(), "marked bytes miscounted", marked)?;
+                let expected = self.sizes.base.get() + marker.bytes_marked();
+                check(marked == expected, "marked bytes miscounted", marked)?;
             }
         }
         Ok(())
@@ -106,7 +108,7 @@ impl Heap {
         check((header.kind.get() == Kind::Large) == info.is_large(), "kind of block is not the type's", at)?;
         let run = if info.is_large() { info.slot_bytes.div_ceil(BLOCK_BYTES) } else { 1 };
         check(header.run.get() as usize == run, "length of run is not the type's", at)?;
-        if self.phase.get() == Phase::Idle {
+        if self.phase.get() == Phase::Idle && self.barrier.get() != LOG {
             check(block.hot().queued.get() == QUEUED_NOT, "block queued between cycles", at)?;
         }
         if block.hot().epoch.get() != self.epoch.get() {
@@ -122,7 +124,11 @@ impl Heap {
             if info.drop.is_some() {
                 check(mark & !g.alloc.get() == 0, "marked without having been allocated", at)?;
             }
-            if info.needs_visit && self.phase.get() == Phase::Idle && self.marks_valid.get() {
+            if info.needs_visit
+                && self.phase.get() == Phase::Idle
+                && self.marks_valid.get()
+                && self.marker.borrow().is_idle()
+            {
                 check(scan == mark, "marked without having been scanned", at)?;
             }
         }
@@ -135,7 +141,8 @@ impl Heap {
         let mut unswept = 0;
         self.with_types(|types| {
             for (index, t) in types.iter().enumerate() {
-                let lists = t.avail.iter().map(|b| (b, false)).chain(t.unswept.iter().map(|b| (b, true)));
+                let lists = t.avail.iter().chain(t.used.iter()).map(|b| (b, false));
+                let lists = lists.chain(t.unswept.iter().map(|b| (b, true)));
                 for (block, is_unswept) in lists.chain(t.block.get().map(|b| (b, false))) {
                     let header = block.header();
                     check(seen.insert(block.addr())?, "block in two lists", block.addr())?;
@@ -166,6 +173,7 @@ impl Heap {
         });
         let mut seen = AddressSet::new();
         let mut todo = PageVec::new();
+        let mut remembered = true;
         let mut see = |todo: &mut PageVec<NonNull<u8>>, object: NonNull<u8>, info: &'static TypeInfo| {
             let mut one = || {
                 self.verify_object(object, info)?;
@@ -191,8 +199,32 @@ impl Heap {
             // SAFETY: the block holds objects of that type (invariant 3), and `verify_object` found that this slot is
             // in use.
             unsafe { (info.edges)(object, &mut |_, to, info| see(&mut todo, to, info)) };
+            // SAFETY: as above.
+            unsafe { (info.edges)(object, &mut |_, to, _| remembered = remembered && self.is_remembered(object, to)) };
+            if !remembered {
+                let what = "old object refers to a young one and is not remembered";
+                return Err(Violation { what, address: object.addr().get() });
+            }
         }
         result
+    }
+
+    /// Between collections of the young: an old object that refers to a young one is known to have been written to.
+    fn is_remembered(&self, from: NonNull<u8>, to: NonNull<u8>) -> bool {
+        if self.barrier.get() != LOG || self.young.unknown.get() {
+            return true;
+        }
+        let bits = |p: NonNull<u8>| {
+            // SAFETY: both were found to be objects of this heap.
+            let block = unsafe { super::chunk::block_of(p) };
+            let index = block.index_of(p);
+            let group = block.group(index / 64);
+            let bit = |word: u64| word >> (index % 64) & 1 == 1;
+            (block.is_marked(index, self.epoch.get()), bit(group.dirty.get()), bit(group.scan.get()))
+        };
+        let (old, dirty, scanned) = bits(from);
+        // One that is marked and not scanned was shown to the marker, which has it in its queue.
+        !old || dirty || !scanned || bits(to).0
     }
 
     fn verify_object(&self, object: NonNull<u8>, info: &'static TypeInfo) -> Result<(), Violation> {
