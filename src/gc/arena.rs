@@ -11,7 +11,7 @@ use super::observer::{DefaultObserver, Observer};
 use super::pointer::{Brand, Gc};
 use super::root::Root;
 use super::stats::{HeapStats, TypeStats};
-use super::type_info::TypeOf;
+use super::type_info::Fixed;
 use super::verify::Violation;
 use crate::sys::pages;
 use core::marker::PhantomData;
@@ -91,6 +91,7 @@ impl<R: for<'a> Rootable<'a> + ?Sized> Arena<R, DefaultObserver> {
     /// # Panics
     /// When there is no memory. [`Arena::try_with_observer`] says so instead.
     pub fn new(config: Config, root: impl for<'gc> FnOnce(&'gc Mutation<'gc>) -> RootOf<'gc, R>) -> Self {
+        #[allow(clippy::unit_arg)] // It is a unit for as long as the default observes nothing.
         match Self::try_with_observer(config, DefaultObserver::default(), root) {
             Ok(arena) => arena,
             Err(e) => e.raise(),
@@ -131,7 +132,7 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         let arena = Arena { inner, root: PhantomData };
         let mc = arena.mutation();
         let object = mc.heap.alloc(root(mc))?;
-        arena.heap().root.set(Some((object, TypeOf::<RootOf<'_, R>>::INFO)));
+        arena.heap().root.set(Some((object, <Fixed<RootOf<'_, R>>>::INFO)));
         arena.heap().observer().goal(arena.heap().pacer.get().goal);
         Ok(arena)
     }
@@ -174,7 +175,8 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         self.heap().stats()
     }
 
-    /// Calls `f` for each type that the heap has met. Looks at every block's marks.
+    /// Calls `f` for each type that the heap has met. Looks at every block's marks. A type that is allocated in several
+    /// crates, and an array of several sizes, may come more than once.
     pub fn for_each_type(&self, f: impl FnMut(&TypeStats)) {
         self.heap().for_each_type(f);
     }

@@ -309,6 +309,7 @@ impl Heap {
     /// Nothing is left to mark: back to `Idle`.
     fn end_mark(&self) {
         self.retire_all();
+        self.clear_weak();
         let marked = self.marker.borrow().bytes_marked();
         let sizes = &self.sizes;
         let allocated = sizes.allocated.replace(0);

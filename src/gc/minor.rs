@@ -19,7 +19,7 @@ use core::ptr::NonNull;
 const NURSERY_BYTES_MIN: usize = 1 << 20;
 /// The nursery grows with the old objects, to this part of them.
 const NURSERY_PART: usize = 8;
-/// What remembering and visiting one old object costs, counted in bytes marked.
+/// What remembering and visiting one old object costs at least, counted in bytes marked.
 const REMEMBERED_COST_BYTES: usize = 64;
 /// How many full cycles go by without minor collections after these did not pay.
 const OFF_CYCLES: u32 = 4;
@@ -98,12 +98,11 @@ impl Heap {
         if chunk.is_huge() {
             return Some((chunk.block(TABLE_BLOCKS), 0));
         }
-        let mut number = offset / super::chunk::BLOCK_BYTES;
+        let number = offset / super::chunk::BLOCK_BYTES;
         debug_assert!((TABLE_BLOCKS..BLOCKS).contains(&number));
         let mut block = chunk.block(number);
-        while block.header().kind.get() == Kind::Rest {
-            number -= 1;
-            block = chunk.block(number);
+        if block.header().kind.get() == Kind::Rest {
+            block = chunk.block(number - block.header().run.get() as usize);
         }
         debug_assert!(block.header().kind.get() != Kind::Free);
         Some((block, (address - block.addr()) / block.header().slot_bytes.get()))
@@ -121,14 +120,14 @@ impl Heap {
             self.retire_all();
             young.set(self.sizes.allocated.get());
             let remembered = self.mark_young();
+            self.clear_weak();
             survived.set(self.marker.borrow_mut().take_bytes());
             self.sort_used_blocks();
             let sizes = &self.sizes;
             sizes.base.set(sizes.base.get() + survived.get());
             sizes.allocated.set(0);
             sizes.allocated_before.set(sizes.allocated_before.get() + young.get() as u64);
-            if remembered * REMEMBERED_COST_BYTES + survived.get() > young.get() / 2 && young.get() >= NURSERY_BYTES_MIN
-            {
+            if remembered + survived.get() > young.get() / 2 && young.get() >= NURSERY_BYTES_MIN {
                 self.young.off.set(OFF_CYCLES);
                 self.young.forget();
                 self.barrier.set(0);
@@ -138,11 +137,11 @@ impl Heap {
         self.observer().live(self.heap_bytes());
     }
 
-    /// Marks the young objects that can be reached, and returns how many old ones had to be visited.
+    /// Marks the young objects that can be reached, and returns the bytes of the old ones that had to be visited.
     fn mark_young(&self) -> usize {
         let mut marker = self.marker.borrow_mut();
         let mut remembered = self.young.remembered.borrow_mut();
-        let count = remembered.as_slice().len();
+        let mut cost = 0;
         while let Some(object) = remembered.pop() {
             // SAFETY: an object of this heap: it was old when it was noted, and only full cycles free old objects.
             let block = unsafe { super::chunk::block_of(object) };
@@ -151,10 +150,12 @@ impl Heap {
             dirty.set(dirty.get() & !(1 << (index % 64)));
             // SAFETY: as above.
             unsafe { marker.rescan(object, block.info()) };
+            // The whole of it was visited, however long.
+            cost += REMEMBERED_COST_BYTES.max(block.header().slot_bytes.get());
         }
         self.mark_roots(&mut marker);
         marker.drain(usize::MAX, None);
-        count
+        cost
     }
 
     /// Sorts the blocks that were allocated in since the last collection.

@@ -50,6 +50,7 @@
 //!     be freed.*
 
 mod arena;
+mod array;
 mod cell;
 mod chunk;
 mod collect;
@@ -69,8 +70,10 @@ mod sweep;
 mod type_info;
 mod types;
 mod verify;
+mod weak;
 
 pub use arena::{Arena, Mutation, RootOf, Rootable};
+pub use array::{GcArray, GcString};
 pub use cell::{GcCell, GcRef, GcRefCell, GcRefMut};
 pub use collect::{Collect, Static, Visitor};
 pub use config::{Config, Mode};
@@ -81,6 +84,7 @@ pub use pointer::Gc;
 pub use root::Root;
 pub use stats::{Durations, HeapStats, TypeStats};
 pub use verify::Violation;
+pub use weak::{Ephemeron, EphemeronBox, GcWeak};
 
 #[doc(inline)]
 pub use crate::Rootable;

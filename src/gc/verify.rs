@@ -6,7 +6,6 @@ use super::chunk::{BLOCK_BYTES, BLOCKS, Block, CHUNK_BYTES, Kind, QUEUED_NOT, TA
 use super::heap::{Heap, LOG, Phase};
 use super::page_vec::PageVec;
 use super::pool;
-use super::type_info::TypeInfo;
 use core::fmt;
 use core::ptr::{self, NonNull};
 
@@ -103,10 +102,11 @@ impl Heap {
         let index = header.type_index.get() as usize;
         let slot_info = self.with_types(|t| t.get(index).map(|t| t.info));
         check(slot_info.is_some_and(|i| ptr::eq(i, info)), "block of a type that the heap does not know", at)?;
-        check(header.slot_bytes.get() == info.slot_bytes, "slot size is not the type's", at)?;
+        let slot_bytes = header.slot_bytes.get();
+        check(info.is_large() || slot_bytes == info.slot_bytes, "slot size is not the type's", at)?;
         check(header.slots.get() == info.slots, "slot count is not the type's", at)?;
         check((header.kind.get() == Kind::Large) == info.is_large(), "kind of block is not the type's", at)?;
-        let run = if info.is_large() { info.slot_bytes.div_ceil(BLOCK_BYTES) } else { 1 };
+        let run = if info.is_large() { slot_bytes.div_ceil(BLOCK_BYTES) } else { 1 };
         check(header.run.get() as usize == run, "length of run is not the type's", at)?;
         if self.phase.get() == Phase::Idle && self.barrier.get() != LOG {
             check(block.hot().queued.get() == QUEUED_NOT, "block queued between cycles", at)?;
@@ -114,7 +114,7 @@ impl Heap {
         if block.hot().epoch.get() != self.epoch.get() {
             return Ok(());
         }
-        *marked += block.marks() * info.slot_bytes;
+        *marked += block.marks() * slot_bytes;
         let last = info.slots as usize - 1;
         for (i, g) in block.groups().enumerate() {
             let (mark, scan) = (g.mark.get(), g.scan.get());
@@ -174,9 +174,9 @@ impl Heap {
         let mut seen = AddressSet::new();
         let mut todo = PageVec::new();
         let mut remembered = true;
-        let mut see = |todo: &mut PageVec<NonNull<u8>>, object: NonNull<u8>, info: &'static TypeInfo| {
+        let mut see = |todo: &mut PageVec<NonNull<u8>>, object: NonNull<u8>, name: fn() -> &'static str| {
             let mut one = || {
-                self.verify_object(object, info)?;
+                self.verify_object(object, name)?;
                 let at = object.addr().get();
                 let is_open = open.as_slice().iter().any(|(from, to)| (*from..*to).contains(&at));
                 check(!is_open, "reference to memory that is not handed out", at)?;
@@ -190,15 +190,15 @@ impl Heap {
             }
         };
         if let Some((object, info)) = self.root.get() {
-            see(&mut todo, object, info);
+            see(&mut todo, object, info.name);
         }
-        self.roots.for_each(|object, info| see(&mut todo, object, info));
+        self.roots.for_each(|object, info| see(&mut todo, object, info.name));
         while let Some(object) = todo.pop() {
             // SAFETY: `verify_object` found the object's block in this heap's chunks.
             let info = unsafe { super::chunk::block_of(object) }.info();
             // SAFETY: the block holds objects of that type (invariant 3), and `verify_object` found that this slot is
             // in use.
-            unsafe { (info.edges)(object, &mut |_, to, info| see(&mut todo, to, info)) };
+            unsafe { (info.edges)(object, &mut |_, to, name| see(&mut todo, to, name)) };
             // SAFETY: as above.
             unsafe { (info.edges)(object, &mut |_, to, _| remembered = remembered && self.is_remembered(object, to)) };
             if !remembered {
@@ -227,7 +227,7 @@ impl Heap {
         !old || dirty || !scanned || bits(to).0
     }
 
-    fn verify_object(&self, object: NonNull<u8>, info: &'static TypeInfo) -> Result<(), Violation> {
+    fn verify_object(&self, object: NonNull<u8>, name: fn() -> &'static str) -> Result<(), Violation> {
         let at = object.addr().get();
         let chunk_at = at & !(CHUNK_BYTES - 1);
         let pool = self.pool.borrow();
@@ -238,10 +238,11 @@ impl Heap {
         let block = chunk.block(number);
         check(matches!(block.header().kind.get(), Kind::Small | Kind::Large), "reference into a free block", at)?;
         let known = block.info();
-        check((known.name)() == (info.name)() && known.slot_bytes == info.slot_bytes, "object of another type", at)?;
+        check((known.name)() == name(), "object of another type", at)?;
         let offset = at - block.addr();
-        let index = offset / known.slot_bytes;
-        check(offset.is_multiple_of(known.slot_bytes) && index < known.slots as usize, "reference into an object", at)?;
+        let slot_bytes = block.header().slot_bytes.get();
+        let index = offset / slot_bytes;
+        check(offset.is_multiple_of(slot_bytes) && index < known.slots as usize, "reference into an object", at)?;
         if known.drop.is_some() {
             let alloc = block.group(index / 64).alloc.get();
             check(alloc >> (index % 64) & 1 == 1, "reference to an object that was dropped", at)?;
