@@ -42,6 +42,14 @@ impl Heap {
         self.verify_reachable()
     }
 
+    pub(super) fn check_under_stress(&self) {
+        if self.config.stress
+            && let Err(violation) = self.verify()
+        {
+            panic!("the heap is broken: {violation}");
+        }
+    }
+
     /// The pool and the table entries agree on which blocks are in use.
     fn verify_chunks(&self) -> Result<(), Violation> {
         let pool = self.pool.borrow();
