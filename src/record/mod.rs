@@ -1,4 +1,6 @@
 //! The tracer's engine room.
 
+pub mod modules;
 pub mod stack_table;
+pub mod symbolize;
 pub mod unwind;
