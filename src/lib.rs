@@ -149,6 +149,6 @@ mod door {
     /// Parts of the engine room for the package's own tests and benches. Not an interface: it changes without notice.
     #[doc(hidden)]
     pub mod internals {
-        pub use crate::record::{stack_table, unwind};
+        pub use crate::record::{modules, stack_table, symbolize, unwind};
     }
 }
