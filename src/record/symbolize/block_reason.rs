@@ -8,7 +8,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum BlockReason {
-    /// No frame of the stack is in the table.
+    /// No frame of the stack is in the table. It waits by a futex all the same, so it counts as synchronization.
     Unknown,
     /// To receive from a channel.
     ChanReceive,
@@ -62,7 +62,7 @@ impl BlockReason {
     /// with "chan", "sync" or "select" in them.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Unknown => "unspecified",
+            Unknown => "sync",
             ChanReceive => "chan receive",
             ChanSend => "chan send",
             Select => "select",
@@ -72,8 +72,8 @@ impl BlockReason {
             RwLockRead => "sync.RWMutex.RLock",
             Barrier => "sync barrier",
             Once => "sync once",
-            Join => "wait until thread ends",
-            Park => "park",
+            Join => "sync: join",
+            Park => "sync: park",
             Executor => "executor",
             Sleep => "sleep",
         }
