@@ -329,14 +329,15 @@ extern "C" fn sample(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
         () if same == theirs.len() => (&LONGER, true),
         () => (&WRONG, true),
     };
-    if kind.fetch_add(1, Relaxed) == 0 && bad {
-        if let Ok(mut sample) = SAMPLE.try_lock() {
-            sample.0[..frames].copy_from_slice(ours);
-            sample.1 = frames;
-            let n = theirs.len().min(FRAMES_MAX);
-            sample.2[..n].copy_from_slice(&theirs[..n]);
-            sample.3 = n;
-        }
+    if kind.fetch_add(1, Relaxed) == 0
+        && bad
+        && let Ok(mut sample) = SAMPLE.try_lock()
+    {
+        sample.0[..frames].copy_from_slice(ours);
+        sample.1 = frames;
+        let n = theirs.len().min(FRAMES_MAX);
+        sample.2[..n].copy_from_slice(&theirs[..n]);
+        sample.3 = n;
     }
 }
 
