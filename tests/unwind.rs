@@ -3,6 +3,7 @@
 
 #![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_int, c_void};
 use std::hint::black_box;
@@ -12,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use exectrace::internals::unwind::{self, StackBounds};
+use exectrace::internals::unwind::{self, Recent, StackBounds};
 
 const FRAMES_MAX: usize = 128;
 
@@ -75,11 +76,32 @@ fn check() -> usize {
         let (ours, theirs) = (&out[1..frames], &twin.pcs()[1..]);
         let theirs = &theirs[..theirs.len().min(FRAMES_MAX - 1)];
         assert!(ours == theirs, "ours:\n{}\ntwin:\n{}", Names(ours), Names(theirs));
+        check_recent(bounds);
         assert_eq!(unwind::capture(&mut out[..5], bounds), frames.min(5));
         assert_eq!(unwind::capture(&mut out[..1], StackBounds::NONE), 1);
         assert_eq!(unwind::capture(&mut [], bounds), 0);
     }
     frames
+}
+
+/// Takes the stack here with and without the memory of the last one and compares them. `take` of the frames only, now and then.
+#[inline(never)]
+fn check_recent(bounds: StackBounds) -> usize {
+    thread_local! {
+        static RECENT: RefCell<(Recent, usize)> = const { RefCell::new((Recent::new(), 0)) };
+    }
+    // At the thread's end it may be gone.
+    let checked = RECENT.try_with(|recent| {
+        let (recent, times) = &mut *recent.borrow_mut();
+        *times += 1;
+        let take = [FRAMES_MAX, FRAMES_MAX, 3, FRAMES_MAX, 15, 1][*times % 6];
+        let (mut ours, mut twin) = ([0; FRAMES_MAX], [0; FRAMES_MAX]);
+        let n = unwind::capture_recent(recent, &mut ours[..take], bounds);
+        let m = unwind::capture(&mut twin[..take], bounds);
+        assert!(ours[1..n] == twin[1..m], "with memory:\n{}\nwithout:\n{}", Names(&ours[1..n]), Names(&twin[1..m]));
+        n
+    });
+    checked.unwrap_or_default()
 }
 
 /// For messages.
@@ -134,6 +156,88 @@ fn closures_generics_and_large_frames() {
     });
     let map: BTreeMap<u32, usize> = order.iter().map(|&n| (n, check())).collect();
     assert_eq!(map.len(), 40);
+}
+
+#[test]
+fn random_walks_with_the_memory_of_the_last_stack() {
+    /// Functions of different frames: with and without a frame pointer, small and large, that call each other at several places.
+    struct Walk {
+        random: u64,
+        left: usize,
+        frames: usize,
+        bounds: StackBounds,
+    }
+    impl Walk {
+        fn random(&mut self) -> u64 {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            self.random >> 20
+        }
+        fn anywhere(&mut self, depth: usize) -> u64 {
+            if self.left == 0 || depth > 160 {
+                return 0;
+            }
+            match self.random() % 6 {
+                0 => self.small(depth + 1),
+                1 => self.large(depth + 1),
+                2 => self.variable(depth + 1),
+                // As one event after the other in one function.
+                3 | 4 => self.here() + self.here(),
+                _ => 1,
+            }
+        }
+        fn here(&mut self) -> u64 {
+            self.left = self.left.saturating_sub(1);
+            self.frames += check_recent(self.bounds);
+            1
+        }
+        #[inline(never)]
+        fn small(&mut self, depth: usize) -> u64 {
+            self.anywhere(depth) + self.anywhere(depth) + self.anywhere(depth)
+        }
+        #[inline(never)]
+        fn large(&mut self, depth: usize) -> u64 {
+            let locals = black_box([depth as u64; 700]);
+            self.anywhere(depth) + locals[depth] + self.anywhere(depth) + black_box(locals)[0]
+        }
+        /// libc's sort keeps its buffer on the stack, by a frame pointer.
+        #[inline(never)]
+        fn variable(&mut self, depth: usize) -> u64 {
+            unsafe extern "C" fn compare(_: *const c_void, _: *const c_void, this: *mut c_void) -> c_int {
+                // SAFETY: the walk and the depth below, which wait for us.
+                let (walk, depth) = unsafe { &mut *this.cast::<(&mut Walk, usize)>() };
+                walk.anywhere(*depth);
+                0
+            }
+            let mut this = (self, depth);
+            let mut numbers = [0i32; 3];
+            // SAFETY: the array, its length and the size of its elements; the callback gets what it expects.
+            unsafe { qsort_r(numbers.as_mut_ptr().cast(), 3, 4, compare, (&raw mut this).cast()) };
+            this.0.anywhere(depth)
+        }
+    }
+    unsafe extern "C" {
+        fn qsort_r(
+            base: *mut c_void,
+            len: usize,
+            size: usize,
+            compare: unsafe extern "C" fn(*const c_void, *const c_void, *mut c_void) -> c_int,
+            data: *mut c_void,
+        );
+    }
+    unwind::init();
+    let bounds = StackBounds::of_current_thread();
+    for seed in 1..400 {
+        let mut walk = Walk { random: seed << 32 | 0x9E37_79B9, left: 300, frames: 0, bounds };
+        for _ in 0..40 {
+            walk.small(0);
+        }
+        assert!(walk.frames > 0, "seed {seed}");
+        if seed % 50 == 0 {
+            unwind::invalidate();
+        }
+    }
 }
 
 #[test]

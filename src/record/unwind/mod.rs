@@ -43,6 +43,7 @@ pub mod bounds;
 mod imp;
 
 pub use bounds::StackBounds;
+pub use imp::Recent;
 
 /// Gets the unwinder ready: looks up what it needs of the dynamic loader. To be called once, before the first capture and
 /// outside of any hook (the loader may lock and allocate). Captures before it find one frame only.
@@ -68,6 +69,14 @@ pub fn invalidate() {
 pub fn capture(out: &mut [usize], bounds: StackBounds) -> usize {
     // SAFETY: the pointer and the length are those of a slice that may be written.
     unsafe { imp::capture(out.as_mut_ptr(), out.len(), &bounds) }
+}
+
+/// As [`capture`], and four times as fast where the outer frames are still those of the thread's last stack. At most 128 frames.
+///
+/// `recent` must be of the calling thread: made for it, or for one that ended.
+#[inline(always)]
+pub fn capture_recent(recent: &mut Recent, out: &mut [usize], bounds: StackBounds) -> usize {
+    recent.capture(out, bounds)
 }
 
 /// As [`capture`], for the code that a signal interrupted: `context` is the handler's third argument.

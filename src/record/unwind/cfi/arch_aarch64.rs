@@ -6,6 +6,7 @@ use core::mem::offset_of;
 
 use super::super::StackBounds;
 use super::Registers;
+use super::recent::{self, Recent};
 use super::rule::Rule;
 use super::walk::{Stack, walk_raw};
 
@@ -36,6 +37,21 @@ pub(in super::super) unsafe extern "C" fn capture(out: *mut usize, len: usize, b
         "mov x5, x29",
         "b {walk}",
         walk = sym walk_raw,
+    )
+}
+
+/// The same with what the thread remembers of its last stack.
+///
+/// # Safety
+/// As for [`capture`].
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn capture_recent(out: *mut usize, len: usize, recent: &mut Recent) -> usize {
+    core::arch::naked_asm!(
+        "mov x3, x30",
+        "mov x4, sp",
+        "mov x5, x29",
+        "b {walk}",
+        walk = sym recent::walk_raw,
     )
 }
 

@@ -5,6 +5,7 @@ use core::mem::offset_of;
 
 use super::super::StackBounds;
 use super::Registers;
+use super::recent::{self, Recent};
 use super::rule::{Base, Rule};
 use super::walk::{Stack, walk_raw};
 
@@ -31,6 +32,21 @@ pub(in super::super) unsafe extern "C" fn capture(out: *mut usize, len: usize, b
         "mov r9, rbp",
         "jmp {walk}",
         walk = sym walk_raw,
+    )
+}
+
+/// The same with what the thread remembers of its last stack.
+///
+/// # Safety
+/// As for [`capture`].
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn capture_recent(out: *mut usize, len: usize, recent: &mut Recent) -> usize {
+    core::arch::naked_asm!(
+        "mov rcx, [rsp]",
+        "lea r8, [rsp + 8]",
+        "mov r9, rbp",
+        "jmp {walk}",
+        walk = sym recent::walk_raw,
     )
 }
 

@@ -6,12 +6,14 @@ mod arch;
 mod cache;
 mod find;
 mod parse;
+mod recent;
 mod rule;
 mod walk;
 
 pub(super) use arch::{capture, interrupted};
 pub(super) use cache::forget;
 pub(super) use find::refresh;
+pub use recent::Recent;
 pub(super) use walk::walk;
 
 /// What a step needs of a suspended frame.

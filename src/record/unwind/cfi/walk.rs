@@ -15,7 +15,7 @@ pub(super) struct Stack {
 impl Stack {
     /// `None` when the stack pointer is not on the stack.
     #[inline(always)]
-    fn new(bounds: StackBounds, sp: usize) -> Option<Self> {
+    pub(super) fn new(bounds: StackBounds, sp: usize) -> Option<Self> {
         let on_it = bounds.lo() <= sp && sp < bounds.hi() && sp.is_multiple_of(8);
         on_it.then(|| Stack { floor: bounds.lo().max(sp.saturating_sub(RED_ZONE_BYTES)), hi: bounds.hi() })
     }
@@ -33,7 +33,7 @@ impl Stack {
 /// # Safety
 /// `at` must be the aligned address of a mapped word.
 #[inline(always)]
-unsafe fn load(at: usize) -> usize {
+pub(super) unsafe fn load(at: usize) -> usize {
     // Volatile: these are other functions' locals, about which the compiler must not reason.
     // SAFETY: the caller's.
     unsafe { core::ptr::with_exposed_provenance::<usize>(at).read_volatile() }
@@ -61,75 +61,81 @@ pub(super) unsafe extern "C" fn walk_raw(
 pub(in super::super) fn walk(registers: Registers, bounds: StackBounds, out: &mut [usize]) -> usize {
     let len = out.len();
     let mut slots = out.iter_mut();
-    let Registers { mut pc, mut sp, mut fp, mut lr } = registers;
     let Some(first) = slots.next() else { return 0 };
-    *first = pc;
-    let Some(stack) = Stack::new(bounds, sp) else { return 1 };
+    *first = registers.pc;
+    let Some(stack) = Stack::new(bounds, registers.sp) else { return 1 };
+    let mut at = registers;
     while slots.len() > 0 {
-        let packed = cache::lookup(pc);
-        if packed & rule::ESCAPE != 0 {
-            let Some(next) = step_escaped(&stack, packed, Registers { pc, sp, fp, lr }) else { break };
-            (pc, sp, fp) = (next.pc, next.sp, next.fp);
-            // A constant on x86_64, which spares the loop a register.
-            lr = if arch::HAS_LINK_REGISTER { next.lr } else { 0 };
-        } else {
-            let (base, offset, fp_slot, ra_slot) = rule::unpack_small(packed);
-            let cfa = if base == Base::FramePointer { fp } else { sp }.wrapping_add(offset);
-            // Invariant 2. A leaf that saved nothing has not moved the stack pointer either; its return address is in `lr`.
-            let rises = cfa > sp || (ra_slot == 0 && cfa == sp);
-            if !rises || cfa > stack.hi || !cfa.is_multiple_of(8) {
-                break;
-            }
-            if fp_slot != 0 {
-                let Some(saved) = stack.load(cfa - fp_slot) else { break };
-                fp = saved;
-            }
-            pc = match ra_slot {
-                0 => lr,
-                // SAFETY: invariant 1: `floor <= sp <= cfa - 8 < hi`, since both are aligned and `cfa` is above `sp`.
-                8 => unsafe { load(cfa - 8) },
-                _ => match stack.load(cfa - ra_slot) {
-                    Some(saved) => saved,
-                    None => break,
-                },
-            };
-            sp = cfa;
-            lr = 0;
-        }
-        pc = arch::strip(pc);
-        if pc == 0 {
-            break;
-        }
+        let Some(step) = step(&stack, at) else { break };
+        at = step.to;
         if let Some(slot) = slots.next() {
-            *slot = pc;
+            *slot = at.pc;
         }
     }
     len - slots.len()
 }
 
+/// A step to the caller's frame.
+pub(super) struct Step {
+    pub(super) to: Registers,
+    /// Where `to.pc` was read; 0 if more than that word and the next decided about the step.
+    pub(super) pc_at: usize,
+    /// Where `to.fp` was read; 0 if it is the callee's.
+    pub(super) fp_at: usize,
+}
+
+/// The step from a frame to its caller, if there is one.
+#[inline(always)]
+pub(super) fn step(stack: &Stack, at: Registers) -> Option<Step> {
+    let packed = cache::lookup(at.pc);
+    if packed & rule::ESCAPE != 0 {
+        return step_escaped(stack, packed, at);
+    }
+    let (base, offset, fp_slot, ra_slot) = rule::unpack_small(packed);
+    let cfa = if base == Base::FramePointer { at.fp } else { at.sp }.wrapping_add(offset);
+    // Invariant 2. A leaf that saved nothing has not moved the stack pointer either; its return address is in `lr`.
+    let rises = cfa > at.sp || (ra_slot == 0 && cfa == at.sp);
+    if !rises || cfa > stack.hi || !cfa.is_multiple_of(8) {
+        return None;
+    }
+    let (fp, fp_at) = match fp_slot {
+        0 => (at.fp, 0),
+        _ => (stack.load(cfa - fp_slot)?, cfa - fp_slot),
+    };
+    let (pc, pc_at) = match ra_slot {
+        0 => (at.lr, 0),
+        // SAFETY: invariant 1: `floor <= sp <= cfa - 8 < hi`, since both are aligned and `cfa` is above `sp`.
+        8 => (unsafe { load(cfa - 8) }, cfa - 8),
+        _ => (stack.load(cfa - ra_slot)?, cfa - ra_slot),
+    };
+    let pc = arch::strip(pc);
+    (pc != 0).then_some(Step { to: Registers { pc, sp: cfa, fp, lr: 0 }, pc_at, fp_at })
+}
+
 /// One step by a rule that has no small form.
 #[cold]
 #[inline(never)]
-fn step_escaped(stack: &Stack, packed: rule::Packed, at: Registers) -> Option<Registers> {
-    let next = match cache::escaped(packed) {
+fn step_escaped(stack: &Stack, packed: rule::Packed, at: Registers) -> Option<Step> {
+    let step = match cache::escaped(packed) {
         Rule::End => return None,
         Rule::Frame { base, cfa_offset, fp, ra } => {
             let from = if base == Base::FramePointer { at.fp } else { at.sp };
             let cfa = from.wrapping_add_signed(cfa_offset as isize);
-            let saved = |slot: i32| stack.load(cfa.wrapping_add_signed(slot as isize));
-            Registers {
-                pc: if ra == 0 { at.lr } else { saved(ra)? },
-                sp: cfa,
-                fp: if fp == 0 { at.fp } else { saved(fp)? },
-                lr: 0,
-            }
+            let at_slot = |slot: i32| if slot == 0 { 0 } else { cfa.wrapping_add_signed(slot as isize) };
+            let (pc_at, fp_at) = (at_slot(ra), at_slot(fp));
+            let pc = if pc_at == 0 { at.lr } else { stack.load(pc_at)? };
+            let fp = if fp_at == 0 { at.fp } else { stack.load(fp_at)? };
+            Step { to: Registers { pc, sp: cfa, fp, lr: 0 }, pc_at, fp_at }
         }
         Rule::Realigned { offset } => {
             let cfa = stack.load(at.fp.wrapping_add_signed(offset as isize))?;
-            Registers { pc: stack.load(cfa.wrapping_sub(8))?, sp: cfa, fp: stack.load(at.fp)?, lr: 0 }
+            let (pc, fp) = (stack.load(cfa.wrapping_sub(8))?, stack.load(at.fp)?);
+            Step { to: Registers { pc, sp: cfa, fp, lr: 0 }, pc_at: 0, fp_at: 0 }
         }
-        Rule::Signal => arch::step_signal(stack, at.sp)?,
+        Rule::Signal => Step { to: arch::step_signal(stack, at.sp)?, pc_at: 0, fp_at: 0 },
     };
+    let to = Registers { pc: arch::strip(step.to.pc), ..step.to };
     // Invariant 2, and 1 for the steps to come.
-    (next.sp > at.sp && next.sp <= stack.hi && next.sp.is_multiple_of(8)).then_some(next)
+    let rises = to.sp > at.sp && to.sp <= stack.hi && to.sp.is_multiple_of(8);
+    (rises && to.pc != 0).then_some(Step { to, ..step })
 }
