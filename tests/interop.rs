@@ -63,7 +63,7 @@ fn the_unmodified_tools_refuse_as_well() {
         assert!(found, "{name}: nobody says {complaint:?}:\n{refusal}");
     };
     check("a gap in the GC sequence", "-d=parsed: exit status: 1: broken trace");
-    check("a gap in the GC sequence", "-pprof=sync: ");
+    check("no trace at all", "-pprof=sync: ");
     check("the end cut off, 1.26", "able to proceed");
     check("objects in a trace with an older header", "-d=wire: exit status: 1: invalid event type");
     check("objects in a trace with an older header", "-d=footprint: ");
@@ -105,7 +105,7 @@ fn a_good_trace_is_accepted_and_understood() {
 fn understood(judge: &Judge, version: Version, path: &Path) {
     let report = judge.accept(path);
     let facts = &report.facts;
-    assert_eq!(facts.header.as_bytes(), version.header().trim_ascii_end().strip_suffix(b"\0\0\0").unwrap_or_default());
+    assert_eq!(facts.header, format!("go 1.{} trace", version.minor()));
     assert_eq!((facts.generations as usize, facts.procs), (good::GENERATIONS, 4));
     assert_eq!(facts.names().into_iter().collect::<Vec<_>>(), [good::LATE, good::MAIN, good::WORKER]);
     assert_eq!(facts.named(good::WORKER).count(), 2, "two workers in one group");
@@ -114,10 +114,10 @@ fn understood(judge: &Judge, version: Version, path: &Path) {
     assert_eq!(facts.wakes_between(good::MAIN, good::WORKER), 1, "the lock");
     let lock = facts.waits_at("sync", "std::sync::Mutex::lock").next().expect("the wait for the lock");
     assert!(lock.stack[1].ends_with(&format!("{}:60", good::FILE)), "{:?}", lock.stack);
-    assert_eq!((lock.count, lock.total_ns as u64), (1, good::LOCK_WAIT_NS - 1000 * 899), "{lock:?}");
+    assert_eq!((lock.count, lock.total_ns), (1, good::LOCK_WAIT_NS), "{lock:?}");
     assert_eq!(facts.syscalls_at("libc::read").map(|s| s.count).sum::<u64>(), 3);
     let heap = facts.heap().expect("a heap curve");
-    assert_eq!((heap.count, heap.min, heap.max, heap.last), (8, 1 << 20, 5 << 20, 2 << 20));
+    assert_eq!((heap.count, heap.min, heap.max, heap.last), (7, 1 << 20, 5 << 20, 2 << 20));
     assert_eq!(facts.heap_goal().expect("a goal").max, 6 << 20);
     let cycles: Vec<_> = facts.ranges_named("GC concurrent mark phase").collect();
     assert_eq!(cycles.len(), 2);
@@ -126,7 +126,7 @@ fn understood(judge: &Judge, version: Version, path: &Path) {
     assert_eq!(facts.ranges_named("GC incremental sweep").count(), 2);
     assert_eq!(facts.ranges_named("GC mark assist").count(), 1);
     assert_eq!(
-        facts.tasks.iter().map(|t| (t.id, t.parent, t.name.as_str())).collect::<Vec<_>>(),
+        facts.tasks.iter().filter(|t| t.id != 0).map(|t| (t.id, t.parent, t.name.as_str())).collect::<Vec<_>>(),
         [(1, 0, "request"), (2, 1, "parse")]
     );
     assert_eq!(facts.regions.iter().filter(|r| r.name == "decode body").count(), 2);
@@ -138,7 +138,7 @@ fn understood(judge: &Judge, version: Version, path: &Path) {
     let created = facts.creations.iter().find(|c| c.creator == 1).expect("main made a worker");
     assert!(created.stack[0].starts_with("std::thread::spawn"), "{:?}", created.stack);
 
-    assert_eq!((report.wire("HeapAlloc"), report.wire("GCBegin"), report.wire("GCActive")), (8, 2, 1));
+    assert_eq!((report.wire("HeapAlloc"), report.wire("GCBegin"), report.wire("GCActive")), (7, 2, 1));
     assert!(report.timed_events() > 100 && report.bytes_per_event() > 4.0, "{}", report.bytes_per_event());
     let sync = report.profile("sync");
     assert!(sync.function("Mutex::lock").is_some_and(|r| r.flat_ns > 1e6), "{sync:?}");
@@ -151,7 +151,8 @@ fn understood(judge: &Judge, version: Version, path: &Path) {
     }
     assert!(report.web.by_thread.has_lane("Thread 1001"), "{:?}", report.web.by_thread.lanes);
     assert!(timeline.slices_with(good::WORKER) > 3, "{:?}", timeline.slices);
-    assert!(timeline.arrows.get("unblock").is_some_and(|n| *n > 0), "{:?}", timeline.arrows);
+    // The wake-up by main is not drawn: the tool leaves out arrows that come from processor 0.
+    assert_eq!((timeline.arrows_with("unblock (chan receive)"), timeline.arrows_with("unblock (sync)")), (1, 0));
     let heap = &timeline.counters["Heap"];
     assert!(heap.iter().any(|p| p.values.get("Allocated") == Some(&f64::from(5 << 20))), "{heap:?}");
     assert!(report.web.mmu.len() > 10 && report.web.pages.len() > 40, "{:?}", report.web.pages);

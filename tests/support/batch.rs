@@ -101,7 +101,11 @@ struct Request<'a> {
 
 /// Judges all items. The verdicts stand in their order.
 pub fn judge(go: &Toolchain, items: &[Item], depth: Depth, facts: bool) -> Vec<Verdict> {
-    let program = go.judge_program();
+    judge_by(go.judge_program(), process::LIMIT, items, depth, facts)
+}
+
+/// As [`judge`], by this program, which has so long for each item.
+pub fn judge_by(program: &Path, limit: Duration, items: &[Item], depth: Depth, facts: bool) -> Vec<Verdict> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
     let next = Mutex::new(0..items.len());
     let verdicts: Mutex<Vec<Option<Verdict>>> = Mutex::new(items.iter().map(|_| None).collect());
@@ -111,7 +115,7 @@ pub fn judge(go: &Toolchain, items: &[Item], depth: Depth, facts: bool) -> Vec<V
                 let mut worker = None;
                 loop {
                     let Some(i) = next.lock().expect("no worker panics").next() else { break };
-                    let verdict = one(program, &mut worker, &items[i], depth, facts);
+                    let verdict = one(program, limit, &mut worker, &items[i], depth, facts);
                     verdicts.lock().expect("no worker panics")[i] = Some(verdict);
                 }
             });
@@ -121,11 +125,18 @@ pub fn judge(go: &Toolchain, items: &[Item], depth: Depth, facts: bool) -> Vec<V
     verdicts.into_iter().map(|v| v.expect("each item was taken by a worker")).collect()
 }
 
-fn one(program: &Path, worker: &mut Option<Worker>, item: &Item, depth: Depth, facts: bool) -> Verdict {
+fn one(
+    program: &Path,
+    limit: Duration,
+    worker: &mut Option<Worker>,
+    item: &Item,
+    depth: Depth,
+    facts: bool,
+) -> Verdict {
     let ranges = item.ranges.iter().map(|r| [r.start, r.end]).collect();
     let request = Request { path: &item.path, ranges, stages: depth.stages(), facts };
     let mut w = worker.take().unwrap_or_else(|| Worker::start(program));
-    match w.ask(&request, process::LIMIT) {
+    match w.ask(&request, limit) {
         Ok(verdict) => {
             *worker = Some(w);
             verdict
@@ -191,20 +202,4 @@ impl Worker {
         let words = self.stderr.join().unwrap_or_default();
         words.lines().take(12).collect::<Vec<_>>().join("\n")
     }
-}
-
-#[test]
-fn a_judge_that_fails_is_a_verdict() {
-    let request = Request { path: Path::new("x"), ranges: Vec::new(), stages: &[], facts: false };
-    let check = |program: &str, words: &str| {
-        let mut worker = Worker::start(Path::new(program));
-        let said = worker.ask(&request, Duration::from_millis(200)).expect_err("no judge");
-        assert!(said.contains(words), "{program}: {said}");
-        worker.end();
-    };
-    check("/bin/false", "the judge died");
-    // It hands the request back, which is no verdict.
-    check("/bin/cat", "no verdict: ");
-    // It answers nothing and goes on for ever.
-    check("/usr/bin/yes", "no verdict: ");
 }

@@ -261,8 +261,8 @@ fn generations() -> Vec<Case> {
         refused("no clock", "no frequency event found", no_clock(&[])),
         refused("no clock snapshot", "no clock snapshot event found", no_clock(&frequency)),
         refused("no end of the generation", "incomplete generation found", cut(Version::Go126, 1)),
-        refused("the end cut off, 1.26", "EOF", cut(Version::Go126, 20)),
-        refused("the end cut off, 1.25", "EOF", cut(Version::Go125, 20)),
+        refused("the end cut off, 1.26", "failed to read full batch", cut(Version::Go126, 20)),
+        refused("the end cut off, 1.25", "found invalid func string ID", cut(Version::Go125, 20)),
         refused("a generation left out, 1.25", "generations out of order", skip(Version::Go125)),
         accepted("a generation left out, 1.26", skip(Version::Go126)),
         refused(
@@ -299,7 +299,6 @@ fn generations() -> Vec<Case> {
                 }
             }),
         ),
-        accepted("a generation without events", trace(Version::Go126, 1, |_, _, b| *b = Batch::new(1, M, START))),
         refused("a trace of another age", "unknown or unsupported", b"go 1.99 trace\0\0\0".to_vec()),
         refused("no trace at all", "bad file format", b"#!/bin/sh\necho no trace\n".to_vec()),
     ]
@@ -331,6 +330,21 @@ fn pages() -> Vec<Case> {
                     ],
                 );
                 t.batch(&x);
+            }),
+        ),
+        later(
+            "pages",
+            "failed to find matching goroutines",
+            "no goroutine at all",
+            trace(Version::Go126, 1, |_, _, b| *b = Batch::new(1, M, START)),
+        ),
+        later(
+            "pages",
+            "index out of range [0] with length 0",
+            "no word about GOMAXPROCS",
+            trace(Version::Go126, 1, |_, _, b| {
+                *b = Batch::new(1, M, START);
+                b.ev(ProcStatus, START + 1, &[0, PROC_RUNNING]).ev(GoStatus, START + 2, &[1, M, RUNNING]);
             }),
         ),
         later(

@@ -39,7 +39,7 @@ pub struct Facts {
     pub metrics: BTreeMap<String, Metric>,
     /// Spans such as GC phases, in order of their begin.
     pub ranges: Vec<Range>,
-    /// Tasks by id.
+    /// Tasks by id. Task 0 is what belongs to no task.
     pub tasks: Vec<Task>,
     /// Regions by goroutine and begin.
     pub regions: Vec<Region>,

@@ -17,8 +17,8 @@ pub const WORKER: &str = "worker (demo::main::{closure#0})";
 pub const LATE: &str = "late-ffi-thread";
 /// How many generations it has.
 pub const GENERATIONS: usize = 3;
-/// How long the lock was waited for, about: from 6.0 ms to 10.1 ms.
-pub const LOCK_WAIT_NS: u64 = 4_100_000;
+/// How long the lock was waited for: from 6.0 ms to 10.101 ms.
+pub const LOCK_WAIT_NS: i64 = 4_101_000;
 
 const US: u64 = 1000;
 const START: u64 = 5_000_000_000;

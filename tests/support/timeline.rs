@@ -12,7 +12,8 @@ pub struct Timeline {
     pub slices: BTreeMap<String, usize>,
     /// Instants by name.
     pub instants: BTreeMap<String, usize>,
-    /// Arrows from one slice to another, by name (`go`, `unblock`, ...): only those with both ends.
+    /// Arrows from one slice to another, by name (`go`, `unblock (sync)`, ...): only those with both ends. The
+    /// tool draws none that come from processor 0.
     pub arrows: BTreeMap<String, usize>,
     /// The points of each counter (`Heap`, `Goroutines`, `Threads`): microseconds and its parts by name.
     pub counters: BTreeMap<String, Vec<Point>>,
@@ -108,6 +109,11 @@ impl Timeline {
     /// Whether there is a row of that name.
     pub fn has_lane(&self, name: &str) -> bool {
         self.lanes.values().any(|l| l == name)
+    }
+
+    /// How many arrows have `part` in their name, such as `unblock (sync)`.
+    pub fn arrows_with(&self, part: &str) -> usize {
+        self.arrows.iter().filter(|(name, _)| name.contains(part)).map(|(_, n)| n).sum()
     }
 
     /// How many spans have `part` in their name.
