@@ -166,7 +166,7 @@ impl Judge {
         };
         let profiles = self.profiles(trace, &mut complaints);
         let web = Server::start(self.go, trace).map(|server| server.crawl());
-        let mut web = web.unwrap_or_else(|e| Crawl { complaints: vec![format!("the server {e}")], ..Crawl::default() });
+        let mut web = web.unwrap_or_else(|e| Crawl::failed(format!("the server {e}")));
         if let Some(facts) = &verdict.facts {
             if complaints.is_empty() && printed != facts.kinds {
                 complaints.push(format!("-d=parsed prints {printed:?}, and the judge counts {:?}", facts.kinds));
