@@ -106,10 +106,10 @@ impl Frontier {
             let left = 2 * i + 1;
             let Some(&l) = heap.get(left) else { break };
             let (mut child, mut c) = (left, l);
-            if let Some(&r) = heap.get(left + 1) {
-                if r.time < l.time {
-                    (child, c) = (left + 1, r);
-                }
+            if let Some(&r) = heap.get(left + 1)
+                && r.time < l.time
+            {
+                (child, c) = (left + 1, r);
             }
             if c.time >= e.time {
                 break;

@@ -88,10 +88,10 @@ impl IdMap {
 
     #[inline]
     pub(super) fn get(&self, id: u64) -> Option<u32> {
-        if let Some(&i) = usize::try_from(id).ok().and_then(|i| self.dense.get(i)) {
-            if i != 0 {
-                return Some(i - 1);
-            }
+        if let Some(&i) = usize::try_from(id).ok().and_then(|i| self.dense.get(i))
+            && i != 0
+        {
+            return Some(i - 1);
         }
         if self.sparse.is_empty() { None } else { self.sparse.get(&id).copied() }
     }

@@ -6,7 +6,7 @@
 //! delivered before an error.
 
 use super::cursor::Cursor;
-use super::error::{Faulty, fault};
+use super::error::{Fault, Faulty, fault};
 use super::frontier::{Entry, Frontier};
 use super::generation::{Generation, Pending, Sample};
 use super::order::{Context, Ordering, Out};
@@ -221,7 +221,8 @@ enum Tried {
 
 /// Says where a fault is.
 #[cold]
-fn place(f: Box<super::error::Fault>, tables: &Generation, cursor: &Cursor) -> Error {
+#[expect(clippy::boxed_local, reason = "faults travel boxed")]
+fn place(f: Box<Fault>, tables: &Generation, cursor: &Cursor) -> Error {
     let offset = tables.bytes.start + cursor.at as u64;
     let mut e = f.at(Some(tables.number), cursor.thread.some(), Some(offset));
     e.set_whole_bytes(tables.bytes.start);
