@@ -34,7 +34,29 @@
 #[macro_export]
 macro_rules! interpose {
     () => {
-        $crate::__interpose_symbols! {
+        $crate::__interpose_names! { $crate::__interpose_symbols }
+    };
+}
+
+/// On this platform there is nothing to hook: expands to nothing.
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(target_feature = "crt-static"),
+    not(miri)
+)))]
+#[macro_export]
+macro_rules! interpose {
+    () => {};
+}
+
+/// Hands the names of all symbols, by the file that has their functions, to another macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __interpose_names {
+    ($($to:tt)*) => {
+        $($to)*! {
             // files
             pread pread64 __pread_chk __pread64_chk pwrite pwrite64 preadv preadv64 pwritev pwritev64 preadv2
             preadv64v2 pwritev2 pwritev64v2 fsync fdatasync sync_file_range sync syncfs ftruncate ftruncate64
@@ -87,19 +109,6 @@ macro_rules! interpose {
     };
 }
 
-/// On this platform there is nothing to hook: expands to nothing.
-#[cfg(not(all(
-    target_os = "linux",
-    target_env = "gnu",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(target_feature = "crt-static"),
-    not(miri)
-)))]
-#[macro_export]
-macro_rules! interpose {
-    () => {};
-}
-
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __interpose_symbols {
@@ -135,4 +144,50 @@ macro_rules! __interpose_jump {
     ($to:path) => {
         ::core::arch::naked_asm!("b {to}", to = sym $to)
     };
+}
+
+#[cfg(test)]
+mod tests {
+    macro_rules! strings {
+        ($($name:ident)*) => { [$(stringify!($name)),*] };
+    }
+
+    /// The functions that stand in these files' `plain` lists, and those written out.
+    fn written(source: &str) -> Vec<&str> {
+        let name = |line: &'_ str| line.split(['(', '<']).next().map(str::len);
+        let mut plain = false;
+        let mut found = Vec::new();
+        for line in source.lines() {
+            plain = (plain || line == "    plain {") && line != "    own {";
+            let rest = line.strip_prefix("pub unsafe extern \"C-unwind\" fn ");
+            let rest = rest.or_else(|| line.strip_prefix("        fn ").filter(|_| plain));
+            found.extend(rest.and_then(|r| r.get(..name(r)?)));
+        }
+        found
+    }
+
+    #[test]
+    fn every_hook_has_a_symbol() {
+        let sources = [
+            include_str!("interpose/files.rs"),
+            include_str!("interpose/paths.rs"),
+            include_str!("interpose/stdio.rs"),
+            include_str!("interpose/sockets.rs"),
+            include_str!("interpose/poll.rs"),
+            include_str!("interpose/sleep.rs"),
+            include_str!("interpose/memory.rs"),
+            include_str!("interpose/processes.rs"),
+            include_str!("interpose/raw_call.rs"),
+            include_str!("interpose/mutex.rs"),
+            include_str!("interpose/condvar.rs"),
+            include_str!("interpose/threads.rs"),
+            include_str!("interpose/c11.rs"),
+        ];
+        let mut hooks: Vec<&str> = sources.into_iter().flat_map(written).collect();
+        let mut symbols = crate::__interpose_names!(strings).to_vec();
+        hooks.sort_unstable();
+        symbols.sort_unstable();
+        assert_eq!(hooks, symbols);
+        assert!(symbols.len() > 250);
+    }
 }

@@ -54,3 +54,52 @@ pub fn record<R>(f: impl FnOnce() -> R) -> (R, Seen) {
     };
     (r, seen)
 }
+
+/// The C library of the tests, built and loaded.
+pub struct Guest(*mut libc::c_void);
+
+impl Guest {
+    pub fn load() -> Self {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/guest.c");
+        // By process: several tests build it at a time.
+        let library = format!("{}/guest-{}.so", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        let flags = ["-shared", "-fPIC", "-O2", "-D_FORTIFY_SOURCE=2", "-fexceptions", "-pthread", "-Wall", "-Werror"];
+        let status = std::process::Command::new("cc").args(flags).args(["-o", &library, source]).status();
+        assert!(status.expect("a C compiler").success(), "{source} does not compile");
+        let path = std::ffi::CString::new(library.as_str()).expect("no zero in it");
+        // SAFETY: the library's constructors are none.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+        assert!(!handle.is_null(), "{library} cannot be loaded");
+        std::fs::remove_file(library).expect("the library's file");
+        Guest(handle)
+    }
+
+    /// The function of that name.
+    ///
+    /// # Safety
+    /// `F` must be its type.
+    pub unsafe fn get<F: Copy>(&self, name: &str) -> F {
+        let name = std::ffi::CString::new(name).expect("no zero in it");
+        // SAFETY: an open library.
+        let at = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        assert!(!at.is_null(), "{name:?}");
+        assert_eq!(size_of::<F>(), size_of_val(&at));
+        // SAFETY: the caller's.
+        unsafe { std::mem::transmute_copy(&at) }
+    }
+
+    /// Runs `int name(int, long)` and expects it to find nothing wrong.
+    pub fn run(&self, name: &str, a: i32, b: i64) {
+        // SAFETY: the integers of fewer parameters are ignored.
+        let f = unsafe { self.get::<unsafe extern "C-unwind" fn(i32, i64) -> i32>(name) };
+        // SAFETY: as above.
+        let line = unsafe { f(a, b) };
+        assert_eq!(line, 0, "{name}({a}, {b}): see that line of guest.c");
+    }
+
+    /// Unloads it.
+    pub fn unload(self) {
+        // SAFETY: nothing of it is used any more.
+        assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
+    }
+}

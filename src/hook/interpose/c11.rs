@@ -5,9 +5,9 @@ use core::ffi::{c_int, c_void};
 use libc::{pthread_cond_t, pthread_mutex_t, pthread_t, timespec};
 
 use super::mutex::wake_by_mutex_unlock;
-use super::real::{Ptr, as_wait, call, hooks};
+use super::real::{Ptr, as_wait, c_fn, call, hooks};
 use super::threads::{Start, What};
-use super::waiters::{ANY, WAITERS, as_wait_on};
+use super::waiters::{ANY, WAITERS, as_entered_wait, as_wait_on, enter, wake};
 use crate::hook;
 use crate::hook::thread;
 
@@ -15,10 +15,13 @@ use crate::hook::thread;
 type Mutex = *mut pthread_mutex_t;
 type Cond = *mut pthread_cond_t;
 
+/// What a thread of this kind runs.
+type Body = c_fn!(fn(Ptr) -> c_int);
+
 hooks! {
     plain {}
     own {
-        fn thrd_create(to: *mut pthread_t, start: unsafe extern "C-unwind" fn(Ptr) -> c_int, arg: Ptr) -> c_int;
+        fn thrd_create(to: *mut pthread_t, start: *const (), arg: Ptr) -> c_int;
         fn thrd_join(thread: pthread_t, to: *mut c_int) -> c_int;
         fn thrd_sleep(time: *const timespec, left: *mut timespec) -> c_int;
         fn mtx_trylock(lock: Mutex) -> c_int;
@@ -41,7 +44,7 @@ unsafe extern "C-unwind" fn run(at: *mut c_void) -> c_int {
     let what = unsafe { Start::take(at) };
     thread::born(what.birth);
     // SAFETY: it was a function of this type when `thrd_create` took it.
-    let start = unsafe { core::mem::transmute::<*const (), unsafe extern "C-unwind" fn(Ptr) -> c_int>(what.start) };
+    let start = unsafe { core::mem::transmute::<*const (), Body>(what.start) };
     // SAFETY: as the program asked.
     unsafe { start(what.arg) }
 }
@@ -50,17 +53,13 @@ unsafe extern "C-unwind" fn run(at: *mut c_void) -> c_int {
 ///
 /// # Safety
 /// As for the real function.
-pub unsafe extern "C-unwind" fn thrd_create(
-    to: *mut pthread_t,
-    start: unsafe extern "C-unwind" fn(Ptr) -> c_int,
-    arg: Ptr,
-) -> c_int {
+pub unsafe extern "C-unwind" fn thrd_create(to: *mut pthread_t, start: *const (), arg: Ptr) -> c_int {
     let Some(place) = Start::claim() else {
         return call!(real::thrd_create(to, start, arg));
     };
     let birth = thread::create();
-    let at = place.leave(What { birth, start: start as *const (), arg });
-    let result = call!(real::thrd_create(to, run, at));
+    let at = place.leave(What { birth, start, arg });
+    let result = call!(real::thrd_create(to, run as *const (), at));
     if result != SUCCESS {
         // SAFETY: there is no thread that could have taken it.
         unsafe { Start::take(at) };
@@ -85,16 +84,29 @@ pub unsafe extern "C-unwind" fn thrd_sleep(time: *const timespec, left: *mut tim
     as_wait!(Sleep, real::thrd_sleep(time, left))
 }
 
+/// As for the pthread mutex.
+macro_rules! lock {
+    ($lock:ident, real::$f:ident($($a:expr),*)) => {{
+        match call!(real::mtx_trylock($lock)) {
+            BUSY => {}
+            SUCCESS => return SUCCESS,
+            _ => return call!(real::$f($($a),*)),
+        }
+        let ticket = enter($lock.addr(), ANY);
+        if call!(real::mtx_trylock($lock)) == SUCCESS {
+            WAITERS.retract(ticket);
+            return SUCCESS;
+        }
+        as_entered_wait!(Sync, ticket, real::$f($($a),*))
+    }};
+}
+
 /// `mtx_lock`.
 ///
 /// # Safety
 /// As for the real function.
 pub unsafe extern "C-unwind" fn mtx_lock(lock: Mutex) -> c_int {
-    match call!(real::mtx_trylock(lock)) {
-        BUSY => as_wait_on!(Sync, lock.addr(), ANY, real::mtx_lock(lock)),
-        SUCCESS => SUCCESS,
-        _ => call!(real::mtx_lock(lock)),
-    }
+    lock!(lock, real::mtx_lock(lock))
 }
 
 /// `mtx_timedlock`.
@@ -102,11 +114,7 @@ pub unsafe extern "C-unwind" fn mtx_lock(lock: Mutex) -> c_int {
 /// # Safety
 /// As for the real function.
 pub unsafe extern "C-unwind" fn mtx_timedlock(lock: Mutex, until: *const timespec) -> c_int {
-    match call!(real::mtx_trylock(lock)) {
-        BUSY => as_wait_on!(Sync, lock.addr(), ANY, real::mtx_timedlock(lock, until)),
-        SUCCESS => SUCCESS,
-        _ => call!(real::mtx_timedlock(lock, until)),
-    }
+    lock!(lock, real::mtx_timedlock(lock, until))
 }
 
 /// `mtx_unlock`.
@@ -126,7 +134,7 @@ pub unsafe extern "C-unwind" fn mtx_unlock(lock: Mutex) -> c_int {
 /// As for the real function.
 pub unsafe extern "C-unwind" fn cnd_wait(cond: Cond, lock: Mutex) -> c_int {
     if hook::on() {
-        WAITERS.wake(lock.addr(), ANY, 1);
+        wake(lock.addr(), ANY, 1);
     }
     as_wait_on!(CondWait, cond.addr(), ANY, real::cnd_wait(cond, lock))
 }
@@ -137,7 +145,7 @@ pub unsafe extern "C-unwind" fn cnd_wait(cond: Cond, lock: Mutex) -> c_int {
 /// As for the real function.
 pub unsafe extern "C-unwind" fn cnd_timedwait(cond: Cond, lock: Mutex, until: *const timespec) -> c_int {
     if hook::on() {
-        WAITERS.wake(lock.addr(), ANY, 1);
+        wake(lock.addr(), ANY, 1);
     }
     as_wait_on!(CondWait, cond.addr(), ANY, real::cnd_timedwait(cond, lock, until))
 }
@@ -148,7 +156,7 @@ pub unsafe extern "C-unwind" fn cnd_timedwait(cond: Cond, lock: Mutex, until: *c
 /// As for the real function.
 pub unsafe extern "C-unwind" fn cnd_signal(cond: Cond) -> c_int {
     if hook::on() {
-        WAITERS.wake(cond.addr(), ANY, 1);
+        wake(cond.addr(), ANY, 1);
     }
     call!(real::cnd_signal(cond))
 }
@@ -159,7 +167,7 @@ pub unsafe extern "C-unwind" fn cnd_signal(cond: Cond) -> c_int {
 /// As for the real function.
 pub unsafe extern "C-unwind" fn cnd_broadcast(cond: Cond) -> c_int {
     if hook::on() {
-        WAITERS.wake(cond.addr(), ANY, u32::MAX);
+        wake(cond.addr(), ANY, u32::MAX);
     }
     call!(real::cnd_broadcast(cond))
 }

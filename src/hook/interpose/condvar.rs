@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use libc::{clockid_t, pthread_barrier_t, pthread_cond_t, pthread_mutex_t, sem_t, timespec};
 
 use super::real::{call, errno, hooks, set_errno};
-use super::waiters::{ANY, WAITERS, as_wait_on};
+use super::waiters::{ANY, WAITERS, as_entered_wait, as_wait_on, enter, wake};
 use crate::hook;
 
 hooks! {
@@ -34,7 +34,7 @@ hooks! {
 macro_rules! wait {
     ($cond:ident, $lock:ident, real::$f:ident($($a:expr),*)) => {{
         if hook::on() {
-            WAITERS.wake($lock.addr(), ANY, 1);
+            wake($lock.addr(), ANY, 1);
         }
         as_wait_on!(CondWait, $cond.addr(), ANY, real::$f($($a),*))
     }};
@@ -79,7 +79,7 @@ pub unsafe extern "C-unwind" fn pthread_cond_clockwait(
 /// As for the real function.
 pub unsafe extern "C-unwind" fn pthread_cond_signal(cond: *mut pthread_cond_t) -> c_int {
     if hook::on() {
-        WAITERS.wake(cond.addr(), ANY, 1);
+        wake(cond.addr(), ANY, 1);
     }
     call!(real::pthread_cond_signal(cond))
 }
@@ -90,12 +90,12 @@ pub unsafe extern "C-unwind" fn pthread_cond_signal(cond: *mut pthread_cond_t) -
 /// As for the real function.
 pub unsafe extern "C-unwind" fn pthread_cond_broadcast(cond: *mut pthread_cond_t) -> c_int {
     if hook::on() {
-        WAITERS.wake(cond.addr(), ANY, u32::MAX);
+        wake(cond.addr(), ANY, u32::MAX);
     }
     call!(real::pthread_cond_broadcast(cond))
 }
 
-/// A wait on a semaphore. It is a cancellation point even when the semaphore is to be had at once, which a try is not.
+/// A wait on a semaphore. It is a cancellation point even when the semaphore is to be had at once, which a try is not. Tried twice, as a mutex is.
 macro_rules! down {
     ($sem:ident, real::$f:ident($($a:expr),*)) => {{
         call!(real::pthread_testcancel());
@@ -103,12 +103,19 @@ macro_rules! down {
         if call!(real::sem_trywait($sem)) == 0 {
             return 0;
         }
+        let ticket = enter($sem.addr(), ANY);
+        if call!(real::sem_trywait($sem)) == 0 {
+            WAITERS.retract(ticket);
+            set_errno(saved);
+            return 0;
+        }
         let busy = errno() == libc::EAGAIN;
         set_errno(saved);
         if !busy {
+            WAITERS.retract(ticket);
             return call!(real::$f($($a),*));
         }
-        as_wait_on!(Sync, $sem.addr(), ANY, real::$f($($a),*))
+        as_entered_wait!(Sync, ticket, real::$f($($a),*))
     }};
 }
 
@@ -142,7 +149,7 @@ pub unsafe extern "C-unwind" fn sem_clockwait(sem: *mut sem_t, clock: clockid_t,
 /// As for the real function.
 pub unsafe extern "C-unwind" fn sem_post(sem: *mut sem_t) -> c_int {
     if hook::on() {
-        WAITERS.wake(sem.addr(), ANY, 1);
+        wake(sem.addr(), ANY, 1);
     }
     call!(real::sem_post(sem))
 }
@@ -156,7 +163,7 @@ pub unsafe extern "C-unwind" fn pthread_barrier_wait(barrier: *mut pthread_barri
     // SAFETY: a live barrier, by the caller of the hook, of eight words.
     let threads = unsafe { AtomicU32::from_ptr(barrier.cast::<u32>().wrapping_add(2)) }.load(Relaxed);
     if hook::on() && WAITERS.count(barrier.addr(), ANY) + 1 >= threads {
-        WAITERS.wake(barrier.addr(), ANY, u32::MAX);
+        wake(barrier.addr(), ANY, u32::MAX);
         return call!(real::pthread_barrier_wait(barrier));
     }
     as_wait_on!(Sync, barrier.addr(), ANY, real::pthread_barrier_wait(barrier))

@@ -8,7 +8,7 @@ use core::ffi::{c_int, c_long};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, fence};
 
-use super::waiters::{ANY, Ticket, WAITERS};
+use super::waiters::{self, ANY, Ticket, WAITERS};
 use crate::hook;
 use crate::hook::thread::{self, Reason};
 
@@ -95,7 +95,7 @@ fn wake(address: usize, mask: u32, count: u32) -> After {
     // With the SeqCst in `Waiters::push`: the change of the word comes before the look at the table, as the waiter's entry comes before its
     // look at the word.
     fence(SeqCst);
-    WAITERS.wake(address, mask, count);
+    waiters::wake(address, mask, count);
     After::Nothing
 }
 

@@ -12,7 +12,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use libc::{clockid_t, pthread_mutex_t, pthread_rwlock_t, timespec};
 
 use super::real::{call, hooks};
-use super::waiters::{ANY, WAITERS, as_wait_on};
+use super::waiters::{ANY, WAITERS, as_entered_wait, enter, wake};
 use crate::hook;
 
 hooks! {
@@ -39,14 +39,21 @@ hooks! {
 const READ: u32 = 1;
 const WRITE: u32 = 2;
 
-/// Tries first, and waits if the lock is held.
+/// Tries first, and waits if the lock is held. It is tried again once unlockers can see that somebody waits: what is unlocked after that
+/// second try is unlocked by one who looks for whom it wakes.
 macro_rules! lock {
     ($lock:ident, $bits:expr, real::$try:ident, real::$f:ident($($a:expr),*)) => {{
         match call!(real::$try($lock)) {
-            libc::EBUSY => as_wait_on!(Sync, $lock.addr(), $bits, real::$f($($a),*)),
-            taken @ (0 | libc::EOWNERDEAD | libc::ENOTRECOVERABLE) => taken,
-            _ => call!(real::$f($($a),*)),
+            libc::EBUSY => {}
+            taken @ (0 | libc::EOWNERDEAD | libc::ENOTRECOVERABLE) => return taken,
+            _ => return call!(real::$f($($a),*)),
         }
+        let ticket = enter($lock.addr(), $bits);
+        if let taken @ (0 | libc::EOWNERDEAD | libc::ENOTRECOVERABLE) = call!(real::$try($lock)) {
+            WAITERS.retract(ticket);
+            return taken;
+        }
+        as_entered_wait!(Sync, ticket, real::$f($($a),*))
     }};
 }
 
@@ -96,7 +103,7 @@ pub(super) fn wake_by_mutex_unlock(lock: *mut pthread_mutex_t) {
     // SAFETY: a live mutex, by the caller of the hook, of ten words; the owner alone writes this one, and that is the calling thread.
     let held = unsafe { AtomicU32::from_ptr(lock.cast::<u32>().wrapping_add(1)) }.load(Relaxed);
     if held <= 1 {
-        WAITERS.wake(lock.addr(), ANY, 1);
+        wake(lock.addr(), ANY, 1);
     }
 }
 
@@ -186,11 +193,11 @@ fn wake_by_rwlock_unlock(lock: *mut pthread_rwlock_t) {
     let address = lock.addr();
     if state & BY_WRITER == BY_WRITER {
         if WAITERS.count(address, READ) > 0 {
-            WAITERS.wake(address, READ, u32::MAX);
+            wake(address, READ, u32::MAX);
         } else {
-            WAITERS.wake(address, WRITE, 1);
+            wake(address, WRITE, 1);
         }
     } else if state >> READERS <= 1 {
-        WAITERS.wake(address, WRITE, 1);
+        wake(address, WRITE, 1);
     }
 }

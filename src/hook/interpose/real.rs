@@ -5,8 +5,9 @@
 //! an early constructor, before `main`, in a signal handler. The program's start-up looks all of them up (`super::init`), so
 //! that the lookup, which takes the loader's lock, does not happen later.
 //!
-//! No hook may call the real function through a helper with the Rust ABI: under `panic = "abort"` such a helper ends the process
-//! when `pthread_cancel` unwinds through it. Hence `get` returns the function, and each hook's own body, which is `C-unwind`, calls it.
+//! A thread that is cancelled, or calls `pthread_exit`, is unwound by force from inside the real function through the hook. Rust lets that pass where it sees an
+//! unwinding call in a function that may unwind, with nothing to drop. Hence all hooks are `C-unwind`, make the real call in their own body and not in a
+//! helper with the Rust ABI, and see [`c_fn`] for `panic = "abort"`.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::marker::PhantomData;
@@ -64,6 +65,22 @@ impl<F: Copy> Real<F> {
         unsafe { core::mem::transmute_copy(&found) }
     }
 }
+
+/// The type of a libc function, or of one that libc calls.
+#[cfg(panic = "unwind")]
+macro_rules! c_fn {
+    (fn($($t:ty),*) -> $r:ty) => { unsafe extern "C-unwind" fn($($t),*) -> $r };
+}
+
+/// The type of a libc function, or of one that libc calls.
+///
+/// Under `panic = "abort"` Rust ends the process wherever an unwinding call unwinds. A call that does not say it can is left without a landing
+/// pad, and its function without a personality, so that the unwinder goes by, as it does in C.
+#[cfg(not(panic = "unwind"))]
+macro_rules! c_fn {
+    (fn($($t:ty),*) -> $r:ty) => { unsafe extern "C" fn($($t),*) -> $r };
+}
+pub(super) use c_fn;
 
 enum Found {
     At(*mut ()),
@@ -211,7 +228,7 @@ pub(super) use hooks;
 macro_rules! real_fn {
     ($name:ident [$($a:ident: $t:ty),*] $r:ty [$($how:tt)*]) => {
         pub(in crate::hook::interpose) static $name: $crate::hook::interpose::real::Real<
-            unsafe extern "C-unwind" fn($($t),*) -> $r,
+            $crate::hook::interpose::real::c_fn!(fn($($t),*) -> $r),
         > = {
             unsafe extern "C-unwind" fn first($($a: $t),*) -> $r {
                 let found = $name.resolve();

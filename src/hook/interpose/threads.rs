@@ -13,16 +13,19 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use libc::{clockid_t, pthread_attr_t, pthread_t, timespec};
 
-use super::real::{Ptr, call, hooks};
-use super::waiters::{ANY, WAITERS, as_wait_on};
+use super::real::{Ptr, c_fn, call, hooks};
+use super::waiters::{ANY, as_wait_on, wake};
 use crate::hook::thread::{self, Birth};
+
+/// What a thread of this kind runs.
+type Body = c_fn!(fn(Ptr) -> Ptr);
 
 hooks! {
     plain {}
     own {
         fn pthread_create(
             to: *mut pthread_t, attributes: *const pthread_attr_t,
-            start: unsafe extern "C-unwind" fn(Ptr) -> Ptr, arg: Ptr,
+            start: *const (), arg: Ptr,
         ) -> c_int, else code;
         fn pthread_join(thread: pthread_t, to: *mut Ptr) -> c_int, else code;
         fn pthread_tryjoin_np(thread: pthread_t, to: *mut Ptr) -> c_int, else code;
@@ -102,7 +105,7 @@ unsafe extern "C-unwind" fn run(at: *mut c_void) -> *mut c_void {
     let what = unsafe { Start::take(at) };
     thread::born(what.birth);
     // SAFETY: it was a function of this type when `pthread_create` took it.
-    let start = unsafe { core::mem::transmute::<*const (), unsafe extern "C-unwind" fn(Ptr) -> Ptr>(what.start) };
+    let start = unsafe { core::mem::transmute::<*const (), Body>(what.start) };
     // SAFETY: as the program asked.
     unsafe { start(what.arg) }
 }
@@ -114,15 +117,15 @@ unsafe extern "C-unwind" fn run(at: *mut c_void) -> *mut c_void {
 pub unsafe extern "C-unwind" fn pthread_create(
     to: *mut pthread_t,
     attributes: *const pthread_attr_t,
-    start: unsafe extern "C-unwind" fn(Ptr) -> Ptr,
+    start: *const (),
     arg: Ptr,
 ) -> c_int {
     let Some(place) = Start::claim() else {
         return call!(real::pthread_create(to, attributes, start, arg));
     };
     let birth = thread::create();
-    let at = place.leave(What { birth, start: start as *const (), arg });
-    let result = call!(real::pthread_create(to, attributes, run, at));
+    let at = place.leave(What { birth, start, arg });
+    let result = call!(real::pthread_create(to, attributes, run as *const (), at));
     if result != 0 {
         // SAFETY: there is no thread that could have taken it.
         unsafe { Start::take(at) };
@@ -134,7 +137,7 @@ pub unsafe extern "C-unwind" fn pthread_create(
 /// The calling thread ends: who joins it is woken. To be called by the tracer when it lets a thread go, on that thread.
 pub(crate) fn exits() {
     // SAFETY: no arguments.
-    WAITERS.wake(unsafe { libc::pthread_self() } as usize, ANY, 1);
+    wake(unsafe { libc::pthread_self() } as usize, ANY, 1);
 }
 
 /// Joins at once if the thread has ended, and else waits, entered under the thread's handle.
