@@ -41,9 +41,14 @@ pub fn record<R>(f: impl FnOnce() -> R) -> (R, Seen) {
     tracer::set(true);
     let r = f();
     tracer::set(false);
+    (r, seen())
+}
+
+/// What the hooks have told since the last [`record`] began.
+pub fn seen() -> Seen {
     let waits = ["sync", "network", "sleep", "join", "cond", "select"];
     let waits = waits.into_iter().zip(&tracer::BLOCKS).map(|(name, n)| (name, n.load(Relaxed)));
-    let seen = Seen {
+    Seen {
         syscalls: tracer::syscalls().into_iter().collect(),
         waits: waits.filter(|w| w.1 > 0).collect(),
         woken: tracer::WOKEN.load(Relaxed),
@@ -51,8 +56,7 @@ pub fn record<R>(f: impl FnOnce() -> R) -> (R, Seen) {
         created: tracer::CREATED.load(Relaxed),
         born: tracer::BORN.load(Relaxed),
         renamed: tracer::RENAMED.load(Relaxed),
-    };
-    (r, seen)
+    }
 }
 
 /// The C library of the tests, built and loaded.

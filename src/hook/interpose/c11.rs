@@ -23,6 +23,7 @@ hooks! {
     own {
         fn thrd_create(to: *mut pthread_t, start: *const (), arg: Ptr) -> c_int;
         fn thrd_join(thread: pthread_t, to: *mut c_int) -> c_int;
+        fn pthread_tryjoin_np(thread: pthread_t, to: *mut Ptr) -> c_int, else code;
         fn thrd_sleep(time: *const timespec, left: *mut timespec) -> c_int;
         fn mtx_trylock(lock: Mutex) -> c_int;
         fn mtx_lock(lock: Mutex) -> c_int;
@@ -73,6 +74,15 @@ pub unsafe extern "C-unwind" fn thrd_create(to: *mut pthread_t, start: *const ()
 /// # Safety
 /// As for the real function.
 pub unsafe extern "C-unwind" fn thrd_join(thread: pthread_t, to: *mut c_int) -> c_int {
+    let mut result: Ptr = core::ptr::null_mut();
+    // A thread that has ended is joined without a record, as in `pthread_join`; its result is an integer in a pointer's place.
+    if call!(real::pthread_tryjoin_np(thread, &mut result)) == 0 {
+        if !to.is_null() {
+            // SAFETY: the caller's: null or a valid place.
+            unsafe { *to = result.addr() as c_int };
+        }
+        return SUCCESS;
+    }
     as_wait_on!(Join, thread as usize, ANY, real::thrd_join(thread, to))
 }
 

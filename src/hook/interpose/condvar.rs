@@ -162,9 +162,12 @@ pub unsafe extern "C-unwind" fn pthread_barrier_wait(barrier: *mut pthread_barri
     // How many threads the barrier is for: the third word of glibc's since 2.22. With another layout the last one seems to wait too.
     // SAFETY: a live barrier, by the caller of the hook, of eight words.
     let threads = unsafe { AtomicU32::from_ptr(barrier.cast::<u32>().wrapping_add(2)) }.load(Relaxed);
-    if hook::on() && WAITERS.count(barrier.addr(), ANY) + 1 >= threads {
+    // Entered before counting: of those who come last at the same time, at least one finds the number complete.
+    let ticket = enter(barrier.addr(), ANY);
+    if hook::on() && WAITERS.count(barrier.addr(), ANY) >= threads {
+        WAITERS.retract(ticket);
         wake(barrier.addr(), ANY, u32::MAX);
         return call!(real::pthread_barrier_wait(barrier));
     }
-    as_wait_on!(Sync, barrier.addr(), ANY, real::pthread_barrier_wait(barrier))
+    as_entered_wait!(Sync, ticket, real::pthread_barrier_wait(barrier))
 }
