@@ -1,4 +1,5 @@
-//! C code under the hooks does what it does without them: cancellation, `longjmp`, the locks' answers, `fork`; and it is seen.
+//! C code under the hooks does what it does without them: cancellation, `longjmp`, the locks' answers, `fork`; and it
+//! is seen.
 
 mod interpose;
 

@@ -1,4 +1,5 @@
-//! What std does is seen, each function by its name and each wait by its reason; and every symbol of the macro is the program's own.
+//! What std does is seen, each function by its name and each wait by its reason; and every symbol of the macro is the
+//! program's own.
 
 mod interpose;
 
@@ -128,7 +129,8 @@ fn network() {
         drop(client);
         server.join().expect("the server");
     });
-    // Which of them had to wait is not known, only that each call was seen once, one way or the other; and that connecting waits.
+    // Which of them had to wait is not known, only that each call was seen once, one way or the other; and that
+    // connecting waits.
     let network = seen.waited("network");
     let calls: u64 = ["accept4", "recvfrom", "sendto"].map(|n| seen.syscall(n)).iter().sum();
     assert_eq!(network + calls, 1 + 1 + 2 + 3, "{seen:?}");

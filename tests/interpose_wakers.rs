@@ -1,7 +1,8 @@
 //! Who woke whom: waits on locks, channels and condition variables end by a thread that was seen to end them.
 //!
-//! Waits that hand something over are to be attributed to 999 in 1000. Under contention for a lock some are not: those that found the
-//! lock free at the last moment and never slept, since nobody woke them, and those whose place an earlier waiter had.
+//! Waits that hand something over are to be attributed to 999 in 1000. Under contention for a lock some are not: those
+//! that found the lock free at the last moment and never slept, since nobody woke them, and those whose place an
+//! earlier waiter had.
 
 mod interpose;
 
@@ -43,7 +44,8 @@ fn main() {
     joins();
 }
 
-/// Runs `work` until the share is right, a few times: on a machine with other work the scheduler may be far from the order of the calls once.
+/// Runs `work` until the share is right, a few times: on a machine with other work the scheduler may be far from the
+/// order of the calls once.
 fn attributed(what: &str, per_mille: u64, at_least: u64, work: impl Fn()) {
     let mut all = Vec::new();
     for _ in 0..5 {

@@ -1,6 +1,7 @@
 //! A counting stand-in for the tracer, until the tracer is there.
 //!
-//! It keeps a state word per thread just as the tracer does, so that double wakes, stale tokens and nested calls are seen.
+//! It keeps a state word per thread just as the tracer does, so that double wakes, stale tokens and nested calls are
+//! seen.
 #![allow(missing_docs)]
 
 use core::cell::Cell;

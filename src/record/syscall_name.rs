@@ -1,10 +1,11 @@
 //! The names of system calls, as data: what a hook hands to the tracer and what the trace shows.
 //!
-//! A name is a small number, so that recording one costs nothing and the strings are written once a generation. The kernel's
-//! own names are used where a libc function is one system call (`pread` shows as `pread64`), the function's name where it is
-//! more than one or none (`getaddrinfo`, `fread`).
+//! A name is a small number, so that recording one costs nothing and the strings are written once a generation. The
+//! kernel's own names are used where a libc function is one system call (`pread` shows as `pread64`), the function's
+//! name where it is more than one or none (`getaddrinfo`, `fread`).
 //!
-//! Raw numbers, as `syscall(2)` takes them, differ by architecture; [`SyscallName::from_raw`] knows x86_64's and aarch64's.
+//! Raw numbers, as `syscall(2)` takes them, differ by architecture; [`SyscallName::from_raw`] knows x86_64's and
+//! aarch64's.
 
 macro_rules! names {
     (
@@ -15,7 +16,8 @@ macro_rules! names {
     ) => {
         /// A system call, or a libc function that stands for some.
         ///
-        /// The variants are spelled as the kernel and libc spell the names, so that there is no second spelling to keep true.
+        /// The variants are spelled as the kernel and libc spell the names, so that there is no second spelling to keep
+        /// true.
         #[allow(non_camel_case_types, missing_docs)]
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u16)]
@@ -51,7 +53,8 @@ macro_rules! names {
     };
 }
 
-/// More than the highest number of Linux 6.17 (469), a power of two; a higher number in the list below does not compile.
+/// More than the highest number of Linux 6.17 (469), a power of two; a higher number in the list below does not
+/// compile.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 const NUMBERS: usize = 512;
 
@@ -145,7 +148,8 @@ names! {
         vhangup = SYS_vhangup; vmsplice = SYS_vmsplice; wait4 = SYS_wait4; waitid = SYS_waitid; write = SYS_write;
         writev = SYS_writev;
     }
-    // Calls that only x86_64 has by these names; aarch64 has the `..at` forms alone. As names of libc functions they exist on both.
+    // Calls that only x86_64 has by these names; aarch64 has the `..at` forms alone. As names of libc functions they
+    // exist on both.
     x86_64 {
         _sysctl = SYS__sysctl; access = SYS_access; afs_syscall = SYS_afs_syscall; alarm = SYS_alarm;
         arch_prctl = SYS_arch_prctl; chmod = SYS_chmod; chown = SYS_chown; creat = SYS_creat; dup2 = SYS_dup2;

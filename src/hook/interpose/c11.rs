@@ -11,7 +11,8 @@ use super::waiters::{ANY, WAITERS, as_entered_wait, as_wait_on, enter, wake};
 use crate::hook;
 use crate::hook::thread;
 
-// glibc's `mtx_t` and `cnd_t` are a `pthread_mutex_t` and a `pthread_cond_t` by another name, and `thrd_t` is a `pthread_t`.
+// glibc's `mtx_t` and `cnd_t` are a `pthread_mutex_t` and a `pthread_cond_t` by another name, and `thrd_t` is a
+// `pthread_t`.
 type Mutex = *mut pthread_mutex_t;
 type Cond = *mut pthread_cond_t;
 
@@ -75,7 +76,8 @@ pub unsafe extern "C-unwind" fn thrd_create(to: *mut pthread_t, start: *const ()
 /// As for the real function.
 pub unsafe extern "C-unwind" fn thrd_join(thread: pthread_t, to: *mut c_int) -> c_int {
     let mut result: Ptr = core::ptr::null_mut();
-    // A thread that has ended is joined without a record, as in `pthread_join`; its result is an integer in a pointer's place.
+    // A thread that has ended is joined without a record, as in `pthread_join`; its result is an integer in a pointer's
+    // place.
     if call!(real::pthread_tryjoin_np(thread, &mut result)) == 0 {
         if !to.is_null() {
             // SAFETY: the caller's: null or a valid place.
@@ -95,36 +97,35 @@ pub unsafe extern "C-unwind" fn thrd_sleep(time: *const timespec, left: *mut tim
 }
 
 /// As for the pthread mutex.
-macro_rules! lock {
-    ($lock:ident, real::$f:ident($($a:expr),*)) => {{
-        match call!(real::mtx_trylock($lock)) {
-            BUSY => {}
-            SUCCESS => return SUCCESS,
-            _ => return call!(real::$f($($a),*)),
+macro_rules! locks {
+    ($( fn $name:ident(lock: Mutex $(, $a:ident: $t:ty)*); )*) => { $(
+        #[doc = concat!("`", stringify!($name), "`.\n\n# Safety\nAs for the real function.")]
+        pub unsafe extern "C-unwind" fn $name(lock: Mutex $(, $a: $t)*) -> c_int {
+            #[cold]
+            #[inline(never)]
+            unsafe extern "C-unwind" fn not_free(answer: c_int, lock: Mutex $(, $a: $t)*) -> c_int {
+                if answer != BUSY {
+                    return call!(real::$name(lock $(, $a)*));
+                }
+                let ticket = enter(lock.addr(), ANY);
+                if call!(real::mtx_trylock(lock)) == SUCCESS {
+                    WAITERS.retract(ticket);
+                    return SUCCESS;
+                }
+                as_entered_wait!(Sync, ticket, real::$name(lock $(, $a)*))
+            }
+            match call!(real::mtx_trylock(lock)) {
+                SUCCESS => SUCCESS,
+                // SAFETY: the caller's promise to the hook.
+                answer => unsafe { not_free(answer, lock $(, $a)*) },
+            }
         }
-        let ticket = enter($lock.addr(), ANY);
-        if call!(real::mtx_trylock($lock)) == SUCCESS {
-            WAITERS.retract(ticket);
-            return SUCCESS;
-        }
-        as_entered_wait!(Sync, ticket, real::$f($($a),*))
-    }};
+    )* };
 }
 
-/// `mtx_lock`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn mtx_lock(lock: Mutex) -> c_int {
-    lock!(lock, real::mtx_lock(lock))
-}
-
-/// `mtx_timedlock`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn mtx_timedlock(lock: Mutex, until: *const timespec) -> c_int {
-    lock!(lock, real::mtx_timedlock(lock, until))
+locks! {
+    fn mtx_lock(lock: Mutex);
+    fn mtx_timedlock(lock: Mutex, until: *const timespec);
 }
 
 /// `mtx_unlock`.

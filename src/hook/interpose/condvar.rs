@@ -14,7 +14,9 @@ hooks! {
     plain {}
     own {
         fn pthread_cond_wait(cond: *mut pthread_cond_t, lock: *mut pthread_mutex_t) -> c_int, else code;
-        fn pthread_cond_timedwait(cond: *mut pthread_cond_t, lock: *mut pthread_mutex_t, until: *const timespec) -> c_int, else code;
+        fn pthread_cond_timedwait(
+            cond: *mut pthread_cond_t, lock: *mut pthread_mutex_t, until: *const timespec,
+        ) -> c_int, else code;
         fn pthread_cond_clockwait(
             cond: *mut pthread_cond_t, lock: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec,
         ) -> c_int, else code;
@@ -95,52 +97,44 @@ pub unsafe extern "C-unwind" fn pthread_cond_broadcast(cond: *mut pthread_cond_t
     call!(real::pthread_cond_broadcast(cond))
 }
 
-/// A wait on a semaphore. It is a cancellation point even when the semaphore is to be had at once, which a try is not. Tried twice, as a mutex is.
-macro_rules! down {
-    ($sem:ident, real::$f:ident($($a:expr),*)) => {{
-        call!(real::pthread_testcancel());
-        let saved = errno();
-        if call!(real::sem_trywait($sem)) == 0 {
-            return 0;
+/// Waits on a semaphore. They are cancellation points even when the semaphore is to be had at once, which a try is not.
+/// Tried twice, as a mutex is.
+macro_rules! downs {
+    ($( fn $name:ident(sem: *mut sem_t $(, $a:ident: $t:ty)*); )*) => { $(
+        #[doc = concat!("`", stringify!($name), "`.\n\n# Safety\nAs for the real function.")]
+        pub unsafe extern "C-unwind" fn $name(sem: *mut sem_t $(, $a: $t)*) -> c_int {
+            #[cold]
+            #[inline(never)]
+            unsafe extern "C-unwind" fn not_free(errno_before: c_int, sem: *mut sem_t $(, $a: $t)*) -> c_int {
+                let busy = errno() == libc::EAGAIN;
+                set_errno(errno_before);
+                if !busy {
+                    return call!(real::$name(sem $(, $a)*));
+                }
+                let ticket = enter(sem.addr(), ANY);
+                let taken = call!(real::sem_trywait(sem)) == 0;
+                set_errno(errno_before);
+                if taken {
+                    WAITERS.retract(ticket);
+                    return 0;
+                }
+                as_entered_wait!(Sync, ticket, real::$name(sem $(, $a)*))
+            }
+            call!(real::pthread_testcancel());
+            let errno_before = errno();
+            match call!(real::sem_trywait(sem)) {
+                0 => 0,
+                // SAFETY: the caller's promise to the hook.
+                _ => unsafe { not_free(errno_before, sem $(, $a)*) },
+            }
         }
-        let ticket = enter($sem.addr(), ANY);
-        if call!(real::sem_trywait($sem)) == 0 {
-            WAITERS.retract(ticket);
-            set_errno(saved);
-            return 0;
-        }
-        let busy = errno() == libc::EAGAIN;
-        set_errno(saved);
-        if !busy {
-            WAITERS.retract(ticket);
-            return call!(real::$f($($a),*));
-        }
-        as_entered_wait!(Sync, ticket, real::$f($($a),*))
-    }};
+    )* };
 }
 
-/// `sem_wait`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn sem_wait(sem: *mut sem_t) -> c_int {
-    down!(sem, real::sem_wait(sem))
-}
-
-/// `sem_timedwait`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn sem_timedwait(sem: *mut sem_t, until: *const timespec) -> c_int {
-    down!(sem, real::sem_timedwait(sem, until))
-}
-
-/// `sem_clockwait`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn sem_clockwait(sem: *mut sem_t, clock: clockid_t, until: *const timespec) -> c_int {
-    down!(sem, real::sem_clockwait(sem, clock, until))
+downs! {
+    fn sem_wait(sem: *mut sem_t);
+    fn sem_timedwait(sem: *mut sem_t, until: *const timespec);
+    fn sem_clockwait(sem: *mut sem_t, clock: clockid_t, until: *const timespec);
 }
 
 /// `sem_post`.
@@ -159,7 +153,8 @@ pub unsafe extern "C-unwind" fn sem_post(sem: *mut sem_t) -> c_int {
 /// # Safety
 /// As for the real function.
 pub unsafe extern "C-unwind" fn pthread_barrier_wait(barrier: *mut pthread_barrier_t) -> c_int {
-    // How many threads the barrier is for: the third word of glibc's since 2.22. With another layout the last one seems to wait too.
+    // How many threads the barrier is for: the third word of glibc's since 2.22. With another layout the last one seems
+    // to wait too.
     // SAFETY: a live barrier, by the caller of the hook, of eight words.
     let threads = unsafe { AtomicU32::from_ptr(barrier.cast::<u32>().wrapping_add(2)) }.load(Relaxed);
     // Entered before counting: of those who come last at the same time, at least one finds the number complete.

@@ -1,7 +1,8 @@
 //! Threads: creating, joining, naming.
 //!
-//! A thread that the program creates starts in a function of ours, which tells the tracer whose child it is and then goes on to the program's. What that function needs is left in
-//! one of a fixed number of places, which the new thread frees at once; when all are taken the thread is created as the program asked, and shows up by itself.
+//! A thread that the program creates starts in a function of ours, which tells the tracer whose child it is and then
+//! goes on to the program's. What that function needs is left in one of a fixed number of places, which the new thread
+//! frees at once; when all are taken the thread is created as the program asked, and shows up by itself.
 //!
 //! `pthread_once` is not hooked: it runs the program's own function, and nothing may be open across that.
 
@@ -30,7 +31,9 @@ hooks! {
         fn pthread_join(thread: pthread_t, to: *mut Ptr) -> c_int, else code;
         fn pthread_tryjoin_np(thread: pthread_t, to: *mut Ptr) -> c_int, else code;
         fn pthread_timedjoin_np(thread: pthread_t, to: *mut Ptr, until: *const timespec) -> c_int, else code;
-        fn pthread_clockjoin_np(thread: pthread_t, to: *mut Ptr, clock: clockid_t, until: *const timespec) -> c_int, else code;
+        fn pthread_clockjoin_np(
+            thread: pthread_t, to: *mut Ptr, clock: clockid_t, until: *const timespec,
+        ) -> c_int, else code;
         fn pthread_setname_np(thread: pthread_t, name: *const c_char) -> c_int, else code;
         fn prctl(what: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int, else sys(libc::SYS_prctl);
     }
@@ -39,7 +42,8 @@ hooks! {
 /// Threads between their creation and their first instruction, at one time.
 const PLACES: usize = 256;
 
-/// What a new thread is to know. Claimed by its creator, freed by the thread itself, or by the creator if there is no thread.
+/// What a new thread is to know. Claimed by its creator, freed by the thread itself, or by the creator if there is no
+/// thread.
 pub(super) struct Start {
     taken: AtomicU32,
     what: UnsafeCell<MaybeUninit<What>>,
@@ -91,7 +95,8 @@ impl Start {
     pub(super) unsafe fn take(at: *mut c_void) -> What {
         // SAFETY: the caller's: a place of the static.
         let place = unsafe { &*at.cast::<Start>() };
-        // SAFETY: written by `leave`, which came before: the creation of a thread orders its creator's writes before it.
+        // SAFETY: written by `leave`, which came before: the creation of a thread orders its creator's writes before
+        // it.
         let what = unsafe { (*place.what.get()).assume_init() };
         // Release, with the Acquire of `claim`.
         place.taken.store(0, Release);

@@ -1,17 +1,19 @@
 //! Who waits on which address, so that a waker can be told whom it wakes.
 //!
-//! A thread that is about to wait enters itself under the address of the futex (or of the C lock, or under the handle of the thread it
-//! joins); a waker takes as many entries as it will wake, oldest first, and tells the tracer of each before it really wakes them. The kernel
-//! wakes in the same order, for threads of one priority.
+//! A thread that is about to wait enters itself under the address of the futex (or of the C lock, or under the handle
+//! of the thread it joins); a waker takes as many entries as it will wake, oldest first, and tells the tracer of each
+//! before it really wakes them. The kernel wakes in the same order, for threads of one priority.
 //!
 //! Being wrong here costs a name in the trace, never the program's progress, and the code is made so:
 //! 1. Nothing allocates: the nodes are a fixed array. When they are used up a wait goes unattributed, and is counted.
-//! 2. A shard's lock is spun on for a bounded time. Who cannot get it goes without: unattributed, and counted. So a signal handler
-//!    that interrupted the holder on its own thread cannot hang, nor can a child forked while another thread held it.
-//! 3. A waiter leaves without the lock: it marks its node gone, and the next one to hold the lock frees it. A node is marked, taken and freed by a
-//!    compare-exchange on a word with a serial number, so nobody touches a node that has changed hands.
-//! 4. A waiter that never returns (cancelled, or jumped out of) leaves its node behind until someone wakes the address. Its
-//!    token names one wait of one thread, and the tracer ignores a token of a wait that is over.
+//! 2. A shard's lock is spun on for a bounded time. Who cannot get it goes without: unattributed, and counted. So a
+//!    signal handler that interrupted the holder on its own thread cannot hang, nor can a child forked while another
+//!    thread held it.
+//! 3. A waiter leaves without the lock: it marks its node gone, and the next one to hold the lock frees it. A node is
+//!    marked, taken and freed by a compare-exchange on a word with a serial number, so nobody touches a node that has
+//!    changed hands.
+//! 4. A waiter that never returns (cancelled, or jumped out of) leaves its node behind until someone wakes the address.
+//!    Its token names one wait of one thread, and the tracer ignores a token of a wait that is over.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -26,8 +28,8 @@ use crate::sys::raw::syscall6;
 const NODES: usize = 8192;
 /// A power of two. Distinct addresses that are waited on at one time share a lock and a list with few others.
 const SHARDS: usize = 256;
-/// Attempts at a shard's lock before giving way to the holder, which then most likely lost its processor, and how often to give way.
-/// The lock is held for tens of nanoseconds, so this is some microseconds of spinning at most.
+/// Attempts at a shard's lock before giving way to the holder, which then most likely lost its processor, and how often
+/// to give way. The lock is held for tens of nanoseconds, so this is some microseconds of spinning at most.
 const SPINS: u32 = 100;
 const YIELDS: u32 = 8;
 /// Waiters handed to the tracer for one holding of the lock.
@@ -80,8 +82,8 @@ const GONE: u64 = 2;
 
 /// A place in a shard's list. All zero when new, so that the whole table is untouched zero pages until used.
 struct Node<W> {
-    /// Serial number and state. FREE to WAITING by its owner under the lock; WAITING to GONE by the waiter, to FREE (serial + 1) by a
-    /// waker under the lock; GONE to FREE by whoever holds the lock.
+    /// Serial number and state. FREE to WAITING by its owner under the lock; WAITING to GONE by the waiter, to FREE
+    /// (serial + 1) by a waker under the lock; GONE to FREE by whoever holds the lock.
     word: AtomicU64,
     /// Number of the next node of the list it is in, a shard's or the free one's; 0 ends it.
     next: AtomicU32,
@@ -124,7 +126,8 @@ pub(super) struct Waiters<W> {
     missed: AtomicU64,
 }
 
-// SAFETY: the `UnsafeCell` of a node is written by the only holder of the free node and read under the lock of its list.
+// SAFETY: the `UnsafeCell` of a node is written by the only holder of the free node and read under the lock of its
+// list.
 unsafe impl<W: Copy + Send> Sync for Waiters<W> {}
 
 impl Ticket {
@@ -143,8 +146,8 @@ impl<W: Copy> Waiters<W> {
         }
     }
 
-    /// Enters a wait on `address`. The caller looks at the futex word once more afterwards: the entry is visible to every waker whose change
-    /// of the word that look does not see.
+    /// Enters a wait on `address`. The caller looks at the futex word once more afterwards: the entry is visible to
+    /// every waker whose change of the word that look does not see.
     pub(super) fn push(&self, address: usize, bits: u32, waiter: W) -> Ticket {
         let Some((number, node)) = self.take_free() else { return self.miss(Ticket::NONE) };
         node.bits.store(bits, Relaxed);
@@ -277,7 +280,8 @@ impl<W: Copy> Waiters<W> {
         target.unlock();
     }
 
-    /// Forgets everything. For the child of a fork, whose one thread waits on nothing: the locks' holders and the waiters are in the parent.
+    /// Forgets everything. For the child of a fork, whose one thread waits on nothing: the locks' holders and the
+    /// waiters are in the parent.
     pub(super) fn clear(&self) {
         for shard in &self.shards {
             shard.linked.store(0, Relaxed);
@@ -319,7 +323,8 @@ impl<W: Copy> Waiters<W> {
         while let Some(node) = self.node(top as u32) {
             let changes = (top >> 32).wrapping_add(1) << 32;
             let next = changes | u64::from(node.next.load(Relaxed));
-            // Acquire, with the Release of `give_free`. The count of changes makes a `next` that was read too late fail here.
+            // Acquire, with the Release of `give_free`. The count of changes makes a `next` that was read too late fail
+            // here.
             match self.free.compare_exchange_weak(top, next, Acquire, Acquire) {
                 Ok(_) => return Some((top as u32, node)),
                 Err(now) => top = now,
@@ -368,14 +373,16 @@ impl<W: Copy> Waiters<W> {
 
     /// Walks the list, frees what is gone, and unlinks what `choose` says. Under the lock.
     ///
-    /// Returns the nodes to be moved as a list of their own: their owners may still mark them gone, but nobody else finds them.
+    /// Returns the nodes to be moved as a list of their own: their owners may still mark them gone, but nobody else
+    /// finds them.
     fn unlink(&self, shard: &Shard, mut choose: impl FnMut(&Node<W>) -> Unlink) -> Chain {
         let (mut before, mut number) = (0, shard.head.load(Relaxed));
         let mut moved = Chain { first: 0, last: 0, count: 0 };
         let mut removed = 0;
         while let Some(node) = self.node(number) {
             let next = node.next.load(Relaxed);
-            // Acquire, with the Release of `retract`: what the waiter did before it left comes before the node's next use.
+            // Acquire, with the Release of `retract`: what the waiter did before it left comes before the node's next
+            // use.
             let what = if node.word.load(Acquire) & GONE != 0 {
                 node.word.store(node.freed(), Relaxed);
                 Unlink::Free
@@ -456,7 +463,8 @@ impl<W: Copy> Node<W> {
         if word & WAITING == 0 {
             return None;
         }
-        // SAFETY: written before the node was linked, and not again before it is freed, which only the lock's holder does.
+        // SAFETY: written before the node was linked, and not again before it is freed, which only the lock's holder
+        // does.
         let waiter = unsafe { *self.waiter.get() };
         // AcqRel: a waiter that finds its ticket void thereby knows that a waker spoke for it.
         self.word.compare_exchange(word, self.freed(), AcqRel, Relaxed).ok().map(|_| waiter)
