@@ -51,7 +51,7 @@ fn main() {
         assert_eq!(call(hook, args), expected, "{symbol}{args:?}, off");
         let (answer, seen) = record(|| call(hook, args));
         assert_eq!(answer, expected, "{symbol}{args:?}, on");
-        let all: Vec<_> = seen.syscalls.iter().chain(&seen.waits).map(|(&n, &count)| (n, count)).collect();
+        let all: Vec<_> = seen.syscalls.iter().chain(&seen.waits).map(|(n, &count)| (n.as_str(), count)).collect();
         match *name {
             "" => assert_eq!(all, [], "{symbol}{args:?}"),
             name => assert_eq!(all, [(name, 1)], "{symbol}{args:?}"),

@@ -27,14 +27,14 @@ fn main() {
     network_waits_only_when_it_waits();
     threads();
     processes();
-    nothing_while_off();
+    nothing();
 }
 
 /// Expects these counts, and no other name.
 fn check(what: &str, seen: &Seen, syscalls: &[(&str, u64)], waits: &[(&str, u64)]) {
-    let got: Vec<_> = seen.syscalls.iter().map(|(&n, &c)| (n, c)).collect();
+    let got: Vec<_> = seen.syscalls.iter().map(|(n, &c)| (n.as_str(), c)).collect();
     assert_eq!(got, syscalls, "{what}: system calls");
-    let got: Vec<_> = seen.waits.iter().map(|(&n, &c)| (n, c)).collect();
+    let got: Vec<_> = seen.waits.iter().map(|(n, &c)| (n.as_str(), c)).collect();
     assert_eq!(got, waits, "{what}: waits");
 }
 
@@ -184,8 +184,8 @@ fn threads() {
         tx.send(()).expect("the thread");
         thread.join().expect("the thread").expect("the word");
     });
-    assert_eq!((seen.created, seen.born, seen.renamed, seen.waited("sleep")), (1, 1, 1, 1), "{seen:?}");
-    assert!(seen.waited("join") <= 1 && seen.waited("sync") <= 1, "{seen:?}");
+    assert_eq!((seen.created, seen.waited("sleep")), (1, 1), "{seen:?}");
+    assert!(seen.waited("sync: join") <= 1, "{seen:?}");
     assert_eq!(seen.syscall("futex"), 0, "{seen:?}");
 }
 
@@ -196,14 +196,8 @@ fn processes() {
     assert!(seen.syscall("poll") + seen.waited("network") >= 1 && seen.syscall("read") >= 2, "{seen:?}");
 }
 
-fn nothing_while_off() {
-    let ((), _) = record(|| ());
-    files_unrecorded();
-    let seen = interpose::seen();
+/// An empty trace is empty: what the tracer does for itself is not the program's.
+fn nothing() {
+    let ((), seen) = record(|| ());
     assert!(seen.nothing(), "{seen:?}");
-}
-
-fn files_unrecorded() {
-    std::fs::read("/proc/self/status").expect("a file");
-    std::thread::spawn(|| std::thread::sleep(Duration::from_millis(1))).join().expect("a thread");
 }

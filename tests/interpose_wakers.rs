@@ -42,6 +42,7 @@ fn main() {
     attributed("recursive mutex", CONTENDED, 100, || c("guest_recursive", 2000)(&guest));
     attributed("pthread_rwlock", READERS, 100, || c("guest_rwlock", 2000)(&guest));
     joins();
+    names();
 }
 
 /// Runs `work` until the share is right, a few times: on a machine with other work the scheduler may be far from the
@@ -50,6 +51,7 @@ fn attributed(what: &str, per_mille: u64, at_least: u64, work: impl Fn()) {
     let mut all = Vec::new();
     for _ in 0..5 {
         let ((), seen) = record(&work);
+        assert_eq!(seen.lost, 0, "{what}: {seen:?}");
         let waits = seen.woken + seen.alone;
         assert_eq!(waits, seen.waits.values().sum::<u64>(), "{what}: {seen:?}");
         assert!(waits >= at_least, "{what}: {seen:?}");
@@ -79,8 +81,45 @@ fn joins() {
             thread.join().expect("the thread");
         }
     });
-    assert_eq!(seen.waited("join"), ROUNDS);
+    assert_eq!(seen.waited("sync: join"), ROUNDS);
     assert!(seen.alone <= ROUNDS / 20, "{seen:?}");
+}
+
+/// It is the right thread: of several pairs that hand the turn back and forth, each wakes only its partner.
+fn names() {
+    const PAIRS: usize = 4;
+    const ROUNDS: usize = 1000;
+    let ((), seen) = record(|| {
+        std::thread::scope(|s| {
+            for pair in 0..PAIRS {
+                let (to_pong, at_pong) = mpsc::sync_channel(1);
+                let (to_ping, at_ping) = mpsc::sync_channel(1);
+                let spawn = |name: &str| std::thread::Builder::new().name(format!("{name} {pair}"));
+                let ping = move || {
+                    for i in 0..ROUNDS {
+                        to_pong.send(i).expect("the other");
+                        assert_eq!(at_ping.recv(), Ok(i));
+                    }
+                };
+                let pong = move || (0..ROUNDS).for_each(|_| to_ping.send(at_pong.recv().expect("a turn")).expect("it"));
+                spawn("ping").spawn_scoped(s, ping).expect("a thread");
+                spawn("pong").spawn_scoped(s, pong).expect("a thread");
+            }
+        });
+    });
+    for pair in 0..PAIRS {
+        let wakes = |a: &str, b: &str| {
+            let key = (format!("{a} {pair}"), format!("{b} {pair}"));
+            seen.wakes.get(&key).copied().unwrap_or(0)
+        };
+        let both = wakes("ping", "pong") + wakes("pong", "ping");
+        assert!(both >= ROUNDS as u64 / 2, "pair {pair}: {:?}", seen.wakes);
+    }
+    let is_partner = |a: &str, b: &str| a != b && a.get(5..).is_some_and(|pair| b.get(5..) == Some(pair));
+    for ((waker, woken), n) in &seen.wakes {
+        // The main thread waits for all of them.
+        assert!(woken == "main" || is_partner(waker, woken), "{waker} woke {woken} {n} times");
+    }
 }
 
 /// Whether the main thread sleeps in the kernel.

@@ -1,11 +1,12 @@
-//! The door for event sources, one file a source.
+//! The door for event sources: what the program, its allocator, its collectors and the interposed C functions call.
+//!
+//! One file a source. Each hook enters the re-entry guard, takes a stack if it wants one, opens a [section](crate::record),
+//! and writes. Hooks return nothing: what cannot be recorded is counted. They do not allocate through the global allocator,
+//! block, panic, print, or change `errno`.
 
-#[doc(hidden)]
-pub mod standin;
-pub(crate) mod syscall;
-pub(crate) mod thread;
-
-/// The C symbols that a program gets by [`interpose!`](crate::interpose), and what they do.
+pub mod gc;
+pub mod heap;
+/// The C functions that a program gets by [`interpose!`](crate::interpose), and what they do.
 #[cfg(all(
     target_os = "linux",
     target_env = "gnu",
@@ -16,16 +17,17 @@ pub(crate) mod thread;
 #[doc(hidden)]
 pub mod interpose;
 mod symbols;
-
-use core::sync::atomic::Ordering::Relaxed;
+pub mod syscall;
+pub mod thread;
+pub mod user;
 
 /// Whether tracing is on: one relaxed load.
 #[inline(always)]
 pub(crate) fn on() -> bool {
-    standin::ON.load(Relaxed)
+    crate::record::is_enabled()
 }
 
-/// A library was unloaded: what is cached about its code is void.
+/// A library was unloaded: what is remembered of its code is void.
 pub(crate) fn unloaded() {
-    standin::UNLOADED.fetch_add(1, Relaxed);
+    crate::record::unwind::invalidate();
 }

@@ -1,97 +1,208 @@
-//! Stand-in.
+//! Threads: their creation, what they wait for, and who wakes them.
+//!
+//! The facade of the interposed C functions, and of programs that have primitives of their own. All functions may be called with
+//! tracing off; those around a wait then note what the thread does, so that a trace that starts meanwhile shows it right.
 
-use super::standin::{self as s, SYSCALL, WAITING, WOKE};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use core::sync::atomic::Ordering;
 
-#[derive(Clone, Copy)]
+use crate::record::reasons::Fixed;
+use crate::record::section;
+use crate::record::stacks::{self, Leaf};
+use crate::record::tables;
+use crate::record::thread::{self as known, Entered, Thread, activity, busy};
+use crate::record::{RECORD_BLOCKING, records};
+use crate::sys::thread as os;
+
+/// Why a thread waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reason {
+    /// For a lock, a channel or another primitive: which, the stack tells.
     Sync,
-    Network,
-    Sleep,
-    Join,
+    /// For a condition variable.
     CondWait,
+    /// For the first of several things.
     Select,
+    /// For the network.
+    Network,
+    /// For time to pass.
+    Sleep,
+    /// For a thread's end.
+    Join,
 }
 
+/// The calling thread is about to wait. Records it, with the stack.
 pub fn block(reason: Reason) {
-    s::enter(WAITING);
-    if super::on() {
-        s::BLOCKS[reason as usize].fetch_add(1, Relaxed);
+    let Some(t) = known::current_or_attach() else { return };
+    t.activity.store(activity::WAITING, Ordering::Relaxed);
+    if !records(RECORD_BLOCKING) {
+        return;
     }
+    let Some(entered) = Entered::on(t) else { return };
+    let stack = stacks::capture(&entered, Leaf::None);
+    let Some(mut s) = entered.section() else { return };
+    let now = s.now();
+    if !s.ensure_running(now) {
+        return;
+    }
+    let fixed = match reason {
+        Reason::Sync => None,
+        Reason::CondWait => Some(Fixed::CondWait),
+        Reason::Select => Some(Fixed::Select),
+        Reason::Network => Some(Fixed::Network),
+        Reason::Sleep => Some(Fixed::Sleep),
+        Reason::Join => Some(Fixed::Join),
+    };
+    let reason = match fixed {
+        None if stack != 0 => tables::reason(stack, stacks::reason(stack), s.parity()),
+        fixed => s.name(fixed.unwrap_or(Fixed::Sync).id()),
+    };
+    let stack = s.stack(stack);
+    s.block(now, reason, stack);
 }
 
+/// The calling thread's wait is over, whoever ended it.
 pub fn unblock() {
-    let on = super::on();
-    match s::leave() & 3 {
-        WOKE if on => &s::WOKEN,
-        WAITING if on => &s::ALONE,
-        WOKE | WAITING => return,
-        _ => &s::OVERRUN,
+    let Some(t) = known::current_or_attach() else { return };
+    t.activity.store(activity::RUNNING, Ordering::Relaxed);
+    if !records(RECORD_BLOCKING) {
+        return;
     }
-    .fetch_add(1, Relaxed);
+    let Some(entered) = Entered::on(t) else { return };
+    let Some(mut s) = entered.section() else { return };
+    let now = s.now();
+    s.ensure_running(now);
 }
 
-#[derive(Clone, Copy)]
+/// A thread that may be woken: plain data, to be kept beside what it waits for. All zero is nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiter {
-    slot: u32,
-    wait: u32,
+    /// Index of the thread plus one.
+    thread: u32,
+    /// The low half of its goroutine's number: tells it from a later owner of the entry.
+    goid: u32,
 }
 
+impl Waiter {
+    /// Nobody.
+    pub const NONE: Waiter = Waiter { thread: 0, goid: 0 };
+
+    /// As one word, for tables of atomics; 0 is nobody.
+    #[must_use]
+    pub const fn to_word(self) -> u64 {
+        (self.thread as u64) << 32 | self.goid as u64
+    }
+
+    /// The inverse of [`to_word`](Waiter::to_word).
+    #[must_use]
+    pub const fn from_word(w: u64) -> Waiter {
+        Waiter { thread: (w >> 32) as u32, goid: w as u32 }
+    }
+
+    fn of(t: &Thread) -> Waiter {
+        Waiter { thread: t.index.load(Ordering::Relaxed) + 1, goid: t.goid.load(Ordering::Relaxed) as u32 }
+    }
+}
+
+/// The calling thread as one that may be woken.
+#[must_use]
 pub fn waiter() -> Waiter {
-    let slot = s::slot();
-    Waiter { slot, wait: (s::word(slot).load(Relaxed) >> 2) as u32 + 1 }
+    known::current_or_attach().map_or(Waiter::NONE, Waiter::of)
 }
 
+/// The calling thread is about to wake `w`: records who woke whom. Call it before the real wake-up.
 pub fn wake(w: Waiter) {
-    let word = s::word(w.slot);
-    loop {
-        let old = word.load(Acquire);
-        if old & 3 != WAITING || (old >> 2) as u32 != w.wait {
-            s::STALE.fetch_add(1, Relaxed);
-            return;
-        }
-        if word.compare_exchange(old, old & !3 | WOKE, AcqRel, Relaxed).is_ok() {
-            return;
-        }
+    if w == Waiter::NONE || !records(RECORD_BLOCKING) {
+        return;
+    }
+    let Some(of) = known::by_index(w.thread - 1) else { return };
+    let goid = of.goid.load(Ordering::Relaxed);
+    if goid as u32 != w.goid {
+        return;
+    }
+    let Some(entered) = Entered::new() else { return };
+    let stack = stacks::capture(&entered, Leaf::None);
+    section::wake(&entered, of, goid, stack);
+}
+
+/// A thread that is about to be created: plain data for its start routine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Birth {
+    /// Index of the reserved entry plus one, 0 for none.
+    thread: u32,
+}
+
+impl Birth {
+    /// As one word; 0 is none.
+    #[must_use]
+    pub const fn to_word(self) -> u64 {
+        self.thread as u64
+    }
+
+    /// The inverse of [`to_word`](Birth::to_word).
+    #[must_use]
+    pub const fn from_word(w: u64) -> Birth {
+        Birth { thread: w as u32 }
     }
 }
 
-#[derive(Clone, Copy)]
-pub struct Birth(u64);
-
+/// The calling thread is about to create another. Records the creation, with the stack.
+#[must_use]
 pub fn create() -> Birth {
-    Birth(if super::on() { s::CREATED.fetch_add(1, Relaxed) } else { 0 })
+    if !records(RECORD_BLOCKING) {
+        return Birth::default();
+    }
+    let Some(entered) = Entered::new() else { return Birth::default() };
+    let stack = stacks::capture(&entered, Leaf::None);
+    let Some(child) = known::reserve() else { return Birth::default() };
+    let birth = Birth { thread: child.index.load(Ordering::Relaxed) + 1 };
+    if let Some(mut s) = entered.section() {
+        let now = s.now();
+        if s.ensure_running(now) {
+            let stack = s.stack(stack);
+            s.create(child, now, stack);
+        }
+    }
+    birth
 }
 
-pub fn create_failed(_: Birth) {
-    s::FAILED.fetch_add(1, Relaxed);
+/// The thread of `b` could not be created.
+pub fn create_failed(b: Birth) {
+    if let Some(child) = b.thread.checked_sub(1).and_then(known::by_index)
+        && let Some(entered) = Entered::quietly()
+    {
+        section::forget_reserved(&entered, child);
+    }
 }
 
+/// The calling thread is the new one of `b`. The first thing it does.
 pub fn born(b: Birth) {
-    let _ = b.0;
-    s::BORN.fetch_add(u64::from(super::on()), Relaxed);
-    arm();
+    let child = b.thread.checked_sub(1).and_then(known::by_index);
+    let adopted = child.is_some_and(known::adopt);
+    let Some(entered) = Entered::new() else { return };
+    if let Some(child) = child
+        && !adopted
+    {
+        // The thread was known before its start routine ran (a signal handler allocated): it has an entry already.
+        section::forget_reserved(&entered, child);
+    }
+    if !records(RECORD_BLOCKING) {
+        return;
+    }
+    let Some(mut s) = entered.section() else { return };
+    let now = s.now();
+    s.ensure_running(now);
 }
 
-/// A key whose destructor stands for the tracer's own.
-fn arm() {
-    use core::sync::atomic::AtomicU32;
-    static KEY: AtomicU32 = AtomicU32::new(u32::MAX);
-    unsafe extern "C" fn gone(_: *mut libc::c_void) {
-        super::interpose::thread_exits();
-    }
-    let mut key = KEY.load(Relaxed);
-    if key == u32::MAX {
-        // SAFETY: stand-in.
-        unsafe { libc::pthread_key_create(&mut key, Some(gone)) };
-        KEY.store(key, Relaxed);
-    }
-    // SAFETY: stand-in.
-    unsafe { libc::pthread_setspecific(key, core::ptr::dangling()) };
+/// Whether the calling thread works for the tracer: what it does is not the program's.
+#[must_use]
+pub(crate) fn is_tracers() -> bool {
+    known::current().is_some_and(|t| t.busy.load(Ordering::Relaxed) == busy::TRACER)
 }
 
+/// The calling thread's name may have changed.
 pub fn renamed() {
-    s::RENAMED.fetch_add(1, Relaxed);
+    if let Some(t) = known::current() {
+        t.set_name(os::own_name());
+    }
 }
-
-const _: () = assert!(SYSCALL == 3);

@@ -1,24 +1,28 @@
-//! What the tests of the hooks share: tracing a closure, and what was seen of it.
+//! What the tests of the hooks share: tracing a closure and counting what the trace says, and the C guest.
 
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 
-use exectrace::__standin as tracer;
+use exectrace::read::{GoId, GoState, Reader, StateTransition};
 
-/// What the hooks told the tracer.
-#[derive(Debug)]
+/// What the trace says.
+#[derive(Debug, Default)]
 pub struct Seen {
-    pub syscalls: BTreeMap<&'static str, u64>,
-    /// By reason: sync, network, sleep, join, condition variable.
-    pub waits: BTreeMap<&'static str, u64>,
-    /// Waits that ended by a thread that was seen waking the waiter, and those that ended otherwise.
+    /// By name.
+    pub syscalls: BTreeMap<String, u64>,
+    /// By reason.
+    pub waits: BTreeMap<String, u64>,
+    /// Waits that another thread ended, and those that ended otherwise.
     pub woken: u64,
     pub alone: u64,
+    /// Threads that another thread created.
     pub created: u64,
-    pub born: u64,
-    pub renamed: u64,
+    /// Who woke whom, by the threads' names, and how often.
+    pub wakes: BTreeMap<(String, String), u64>,
+    /// Events that were lost.
+    pub lost: u64,
 }
 
 impl Seen {
@@ -35,28 +39,72 @@ impl Seen {
     }
 }
 
-/// Traces `f`.
-pub fn record<R>(f: impl FnOnce() -> R) -> (R, Seen) {
-    tracer::reset();
-    tracer::set(true);
-    let r = f();
-    tracer::set(false);
-    (r, seen())
+/// A sink that hands its bytes out.
+#[derive(Clone, Default)]
+struct Bytes(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Bytes {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
-/// What the hooks have told since the last [`record`] began.
-pub fn seen() -> Seen {
-    let waits = ["sync", "network", "sleep", "join", "cond", "select"];
-    let waits = waits.into_iter().zip(&tracer::BLOCKS).map(|(name, n)| (name, n.load(Relaxed)));
-    Seen {
-        syscalls: tracer::syscalls().into_iter().collect(),
-        waits: waits.filter(|w| w.1 > 0).collect(),
-        woken: tracer::WOKEN.load(Relaxed),
-        alone: tracer::ALONE.load(Relaxed),
-        created: tracer::CREATED.load(Relaxed),
-        born: tracer::BORN.load(Relaxed),
-        renamed: tracer::RENAMED.load(Relaxed),
+/// Traces `f`.
+pub fn record<R>(f: impl FnOnce() -> R) -> (R, Seen) {
+    let sink = Bytes::default();
+    // Without names of code, which take seconds to find in a test's debug information, and without signals.
+    let tracer = exectrace::Tracer::new().symbolize(exectrace::Symbolize::Never).stack_depth(8).cpu_sample_hz(0);
+    tracer.start(sink.clone()).expect("no trace is on");
+    let r = f();
+    let stats = exectrace::stop().expect("a trace");
+    let bytes = std::mem::take(&mut *sink.0.lock().expect("no panic"));
+    (r, Seen { lost: stats.lost_events(), ..count(&bytes) })
+}
+
+fn count(bytes: &[u8]) -> Seen {
+    /// The tracer's own goroutine.
+    const TRACER: u64 = 1;
+    let mut seen = Seen::default();
+    let mut names: BTreeMap<u64, String> = BTreeMap::new();
+    let mut reader = Reader::new(bytes).expect("a trace");
+    while let Some(event) = reader.next_event().expect("a valid trace") {
+        let Some(StateTransition::Goroutine { id, from, to, reason, stack }) = event.transition() else { continue };
+        if id.0 == TRACER {
+            continue;
+        }
+        if !names.contains_key(&id.0)
+            && let Some(root) = event.stack_of(stack).frames().last()
+        {
+            names.insert(id.0, root.func.to_owned());
+        }
+        match (from, to) {
+            (GoState::NotExist, GoState::Runnable) => {
+                seen.created += u64::from(event.goroutine != GoId::NONE && event.goroutine != id);
+            }
+            (GoState::Running, GoState::Syscall) => {
+                let name = event.leaf().map_or(String::new(), |frame| frame.func.to_owned());
+                *seen.syscalls.entry(name).or_default() += 1;
+            }
+            (GoState::Running, GoState::Waiting) => {
+                *seen.waits.entry(event.string(reason).to_owned()).or_default() += 1;
+            }
+            (GoState::Waiting, GoState::Runnable) if event.goroutine == GoId::NONE || event.goroutine == id => {
+                seen.alone += 1;
+            }
+            (GoState::Waiting, GoState::Runnable) => {
+                seen.woken += 1;
+                let name = |id: &GoId| names.get(&id.0).cloned().unwrap_or_default();
+                *seen.wakes.entry((name(&event.goroutine), name(&id))).or_default() += 1;
+            }
+            _ => {}
+        }
     }
+    seen
 }
 
 /// The C library of the tests, built and loaded.

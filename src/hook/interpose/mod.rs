@@ -62,6 +62,9 @@ pub use threads::*;
 /// [`interpose!`](crate::interpose) has the program run it at its start; hooks that are called before that look up
 /// their own.
 pub extern "C" fn init() {
+    crate::record::thread::AT_END.set(thread_exits);
+    crate::record::thread::IN_CHILD.set(forked);
+    crate::record::tracer::watch_forks();
     files::real::resolve();
     paths::real::resolve();
     stdio::real::resolve();

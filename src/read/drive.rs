@@ -1,0 +1,213 @@
+//! Who does the work: the caller's thread alone, or two threads of the reader's beside it.
+//!
+//! The work has two stages, bytes to generations and generations to blocks of events. [`Driver`] runs the second one and
+//! gets generations from a [`Supply`]: from the first stage directly, or through a channel from a thread that runs it.
+//! All channels are short, so that the memory in use stays a small number of generations and blocks; buffers go back
+//! through channels of their own.
+
+use super::merge::Merge;
+use super::source::{Next, Source};
+use super::{Block, Error};
+use crate::format::Version;
+use std::io::Read;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
+
+/// How many events make a block on one thread: 36 KiB of them, which stay in the nearest caches until they are looked at.
+const BLOCK_EVENTS: usize = 512;
+/// How many make one that goes to another thread: enough that the hand-over costs nothing beside it.
+const SENT_BLOCK_EVENTS: usize = 8192;
+/// How many blocks may wait for the caller.
+const SENT_BLOCKS: usize = 4;
+
+/// Where blocks come from.
+pub(super) trait Blocks {
+    /// Puts what comes next in `block`; leaves it empty at the end. An error comes after all events before it.
+    fn next_block(&mut self, block: &mut Block) -> Result<(), Error>;
+}
+
+/// Where generations come from.
+pub(super) trait Supply {
+    fn next(&mut self) -> Next;
+
+    /// Takes back a buffer.
+    fn recycle(&mut self, buffer: Vec<u8>);
+}
+
+impl<R: Read> Supply for Source<R> {
+    fn next(&mut self) -> Next {
+        Source::next(self)
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        Source::recycle(self, buffer);
+    }
+}
+
+/// Orders the generations that a supply gives.
+pub(super) struct Driver<S> {
+    supply: S,
+    merge: Merge,
+    state: State,
+}
+
+enum State {
+    /// There is more.
+    More,
+    /// An error is to be told: the events before it were delivered.
+    Failed(Error),
+    /// Nothing comes any more.
+    Done,
+}
+
+impl<S: Supply> Driver<S> {
+    fn sized(supply: S, version: Version, block_events: usize) -> Driver<S> {
+        Driver { supply, merge: Merge::new(version, block_events), state: State::More }
+    }
+
+    /// For the caller's own thread.
+    pub(super) fn new(supply: S, version: Version) -> Driver<S> {
+        Driver::sized(supply, version, BLOCK_EVENTS)
+    }
+
+    fn more(&mut self, block: &mut Block) -> Result<State, Error> {
+        if !self.merge.is_done() {
+            self.merge.fill(block)?;
+            return Ok(State::More);
+        }
+        match self.supply.next() {
+            Next::Generation(pending) => {
+                let buffer = self.merge.begin(*pending, block)?;
+                self.supply.recycle(buffer);
+                self.merge.fill(block)?;
+                Ok(State::More)
+            }
+            Next::End => {
+                self.merge.end(block);
+                Ok(State::Done)
+            }
+            Next::Broken(e) => {
+                self.merge.end(block);
+                Err(e)
+            }
+        }
+    }
+}
+
+impl<S: Supply> Blocks for Driver<S> {
+    fn next_block(&mut self, block: &mut Block) -> Result<(), Error> {
+        block.events.clear();
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Done => return Ok(()),
+            State::Failed(e) => return Err(e),
+            State::More => {}
+        }
+        match self.more(block) {
+            Ok(state) => self.state = state,
+            Err(e) if block.events.is_empty() => return Err(e),
+            Err(e) => self.state = State::Failed(e),
+        }
+        Ok(())
+    }
+}
+
+/// Generations from a thread that reads them.
+struct Piped {
+    generations: Receiver<Next>,
+    buffers: Sender<Vec<u8>>,
+}
+
+impl Supply for Piped {
+    fn next(&mut self) -> Next {
+        // The thread sends an end or an error before it leaves; without either it has panicked, which is our own bug.
+        self.generations.recv().unwrap_or(Next::End)
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        // If the thread is gone it needs no buffer.
+        let _ = self.buffers.send(buffer);
+    }
+}
+
+/// Blocks from a thread that orders them.
+pub(super) struct Threaded {
+    blocks: Receiver<Result<Block, Error>>,
+    empty: Sender<Block>,
+}
+
+impl Threaded {
+    /// Starts a thread that reads and one that orders. Both leave when the trace ends or the `Threaded` is dropped.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub(super) fn start<R: Read + Send + 'static>(
+        mut source: Source<R>,
+        version: Version,
+    ) -> std::io::Result<Threaded> {
+        let (generations_in, generations) = sync_channel(0);
+        let (buffers, buffers_out) = channel::<Vec<u8>>();
+        thread::Builder::new().name("trace-read".into()).spawn(move || {
+            loop {
+                let next = source.next();
+                let last = !matches!(next, Next::Generation(_));
+                if generations_in.send(next).is_err() || last {
+                    return;
+                }
+                buffers_out.try_iter().for_each(|b| source.recycle(b));
+            }
+        })?;
+        let (blocks_in, blocks) = sync_channel(SENT_BLOCKS);
+        let (empty, empty_out) = channel();
+        let driver = Driver::sized(Piped { generations, buffers }, version, SENT_BLOCK_EVENTS);
+        thread::Builder::new()
+            .name("trace-order".into())
+            .spawn(move || order(driver, version, &blocks_in, &empty_out))?;
+        Ok(Threaded { blocks, empty })
+    }
+}
+
+/// The loop of the thread that orders.
+fn order(
+    mut driver: Driver<Piped>,
+    version: Version,
+    blocks: &SyncSender<Result<Block, Error>>,
+    empty: &Receiver<Block>,
+) {
+    loop {
+        let mut block = empty.try_recv().unwrap_or_else(|_| Block::empty(version));
+        let sent = match driver.next_block(&mut block) {
+            Ok(()) => {
+                let last = block.events.is_empty();
+                blocks.send(Ok(block)).is_ok() && !last
+            }
+            Err(e) => {
+                let _ = blocks.send(Err(e));
+                false
+            }
+        };
+        if !sent {
+            return;
+        }
+    }
+}
+
+impl Blocks for Threaded {
+    fn next_block(&mut self, block: &mut Block) -> Result<(), Error> {
+        match self.blocks.recv() {
+            Ok(Ok(next)) => {
+                // If the thread is gone it needs no block.
+                let _ = self.empty.send(std::mem::replace(block, next));
+                Ok(())
+            }
+            Ok(Err(e)) => {
+                block.events.clear();
+                Err(e)
+            }
+            // The thread has left after the end or an error.
+            Err(_) => {
+                block.events.clear();
+                Ok(())
+            }
+        }
+    }
+}
