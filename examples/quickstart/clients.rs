@@ -41,6 +41,9 @@ const WORDS: [&str; 24] = [
 const BURST: usize = 25;
 const REST: Duration = Duration::from_millis(8);
 
+/// A longer wait counts as this.
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+
 /// What one client was told and how long it waited.
 pub struct Report {
     pub replies: Vec<(String, Reply)>,
@@ -51,7 +54,7 @@ pub struct Report {
 pub fn start(number: usize, queries: usize, addr: SocketAddr) -> JoinHandle<io::Result<Report>> {
     spawn(&format!("client-{number}"), move || {
         let mut client = Client::connect(addr)?;
-        let mut latency_ns = Histogram::new(3).expect("three digits are allowed");
+        let mut latency_ns = Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("the bounds are allowed");
         let mut replies = Vec::with_capacity(queries);
         let mut random = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(number as u64 + 1);
         for i in 0..queries {

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     };
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => fail(&*e.to_string()),
+        Err(e) => fail(&e.to_string()),
     }
 }
 
@@ -149,12 +149,12 @@ impl Work {
         }
         let heap = &self.script.heap;
         println!(
-            "script: {:.1} million instructions, {:.1} MB on the GC heap, {} cycles, {} pauses of at most {:.2} ms",
+            "script: {:.1} million instructions, {:.1} MB on the GC heap, {} cycles, {} pauses of at most {:.0} us",
             self.script.instructions as f64 / 1e6,
             heap.bytes_allocated as f64 / 1e6,
             heap.cycles,
             heap.stw.count,
-            heap.stw.ns_max as f64 / 1e6
+            heap.stw.ns_max as f64 / 1e3
         );
     }
 

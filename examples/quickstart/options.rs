@@ -11,9 +11,9 @@ Usage: quickstart [OPTIONS] [DIR]
 
   DIR            what to index [the Rust toolchain's documentation, or the next best text there is]
   --out FILE     where the trace goes [trace.out]
-  --max-mb N     index at most N MB of text [24]
+  --max-mb N     index at most N MB of text [48]
   --clients N    how many clients ask [3]
-  --queries N    how many queries each of them asks [400]
+  --queries N    how many queries each of them asks [800]
   --no-trace     run without a trace, to compare
   -h, --help     print this";
 
@@ -31,7 +31,7 @@ pub struct Options {
 /// Reads the arguments after the program's name; `None` if help was asked for.
 pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Option<Options>, String> {
     let mut o =
-        Options { dir: None, out: "trace.out".into(), max_bytes: 24_000_000, clients: 3, queries: 400, trace: true };
+        Options { dir: None, out: "trace.out".into(), max_bytes: 48_000_000, clients: 3, queries: 800, trace: true };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let name = arg.to_str().unwrap_or_default();

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 const SCRIPT: &str = include_str!("words.script");
 /// The script reads files until it has so many words, so that it takes about as long on any text.
-const WORDS_MAX: usize = 250_000;
+const WORDS_MAX: usize = 600_000;
 
 pub struct Report {
     /// What it printed, a line each.
@@ -34,7 +34,7 @@ pub fn start(index: &Arc<Index>, addr: SocketAddr) -> JoinHandle<Result<Report, 
         let client = Client::connect(addr).map_err(|e| e.to_string())?;
         let mut world =
             World { files: index.progress().files, words: 0, read: Vec::new(), printed: Vec::new(), client };
-        let mut machine = Machine::new(program, Config::new().heap_bytes_min(2 << 20));
+        let mut machine = Machine::new(program, Config::new().heap_bytes_min(3 << 20));
         let _region = exectrace::Region::new("run script");
         let result = machine.run(&mut world)?;
         Ok(Report {
