@@ -14,7 +14,7 @@ struct Node<'gc> {
 exectrace::collect_fields!(impl['gc] struct Node<'gc> { next, value });
 
 type List<'gc> = GcCell<'gc, Option<Gc<'gc, Node<'gc>>>>;
-type ListArena<O = ()> = Arena<Rootable!['gc => List<'gc>], O>;
+type ListArena<O = exectrace::gc::DefaultObserver> = Arena<Rootable!['gc => List<'gc>], O>;
 
 fn small() -> Config {
     Config::new().heap_bytes_min(256 << 10).poison(true)

@@ -3,12 +3,13 @@
 //! References live inside of a call of [`Arena::mutate`]; cycles begin outside of it, when no reference can be on the
 //! stack. The brand `'gc`, which no two calls share, is what makes the compiler see to both.
 
+use super::DefaultObserver;
 use super::OutOfMemory;
 use super::collect::Collect;
 use super::config::Config;
 use super::cx::Inside;
 use super::heap::Heap;
-use super::observer::{DefaultObserver, Observer};
+use super::observer::Observer;
 use super::pointer::{Brand, Gc};
 use super::root::Root;
 use super::stats::{HeapStats, TypeStats};

@@ -69,6 +69,7 @@ mod root;
 mod snapshot;
 mod stats;
 mod sweep;
+mod trace_observer;
 mod type_info;
 mod types;
 mod verify;
@@ -82,12 +83,16 @@ pub use config::{Config, Mode};
 pub use cx::Cx;
 #[cfg(feature = "derive")]
 pub use exectrace_derive::Collect;
-pub use observer::{CycleStats, DefaultObserver, Observer, Reason, StwKind};
+pub use observer::{CycleStats, Observer, Reason, StwKind};
 pub use pointer::Gc;
 pub use root::Root;
 pub use stats::{Durations, HeapStats, TypeStats};
+pub use trace_observer::TraceObserver;
 pub use verify::Violation;
 pub use weak::{Ephemeron, EphemeronBox, GcWeak};
+
+/// What an [`Arena`] tells its events to if nothing else is said: the trace.
+pub type DefaultObserver = TraceObserver;
 
 #[doc(inline)]
 pub use crate::Rootable;

@@ -2,7 +2,7 @@
 //!
 //! The heap calls its [`Observer`] a few times a cycle and at most a few times for each 32 KiB that the program
 //! allocates, so the call may be an indirect one: measured, it is lost in the noise. `()` observes nothing. The emitter
-//! that writes a trace is another implementation, in `hook`; nothing in here knows of traces.
+//! that writes a trace is one implementation, [`TraceObserver`](super::TraceObserver); nothing in here knows of traces.
 
 /// Why a collection cycle began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,9 +116,6 @@ pub trait Observer {
         let _ = bytes;
     }
 }
-
-/// What an [`Arena`](super::Arena) tells its events to if nothing else is said.
-pub type DefaultObserver = ();
 
 /// Observes nothing.
 impl Observer for () {
