@@ -34,7 +34,7 @@ use std::time::Duration;
 /// ```
 ///
 /// It cannot stand for something with the brand of another heap:
-/// ```compile_fail
+/// ```compile_fail,E0521
 /// use exectrace::gc::{Arena, Config, Gc, Rootable};
 /// fn other<'a>(of_a: Gc<'a, u32>) {
 ///     Arena::<Rootable!['gc => Gc<'a, u32>]>::new(Config::new(), |_| of_a).collect();
