@@ -13,7 +13,7 @@ pub(super) struct Registers {
 }
 
 /// Nothing is remembered here.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Recent(());
 
 impl Recent {

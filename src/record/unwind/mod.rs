@@ -9,10 +9,10 @@
 //! in one 64-bit word of a global table: a warm step is one multiplication, one or two loads and two reads of the stack.
 //!
 //! ```text
-//! capture -> arch (registers) -> walk -> cache (return address -> rule) -> next frame
-//!                                          | miss
-//!                                          v
-//!                            find (module of the address) -> parse (its rule, by gimli)
+//! capture -> arch (registers) -> walk or recent -> cache (return address -> rule) -> next frame
+//!                                                    | miss
+//!                                                    v
+//!                                      find (module of the address) -> parse (its rule, by gimli)
 //! ```
 //!
 //! # Invariants
@@ -71,7 +71,8 @@ pub fn capture(out: &mut [usize], bounds: StackBounds) -> usize {
     unsafe { imp::capture(out.as_mut_ptr(), out.len(), &bounds) }
 }
 
-/// As [`capture`], and four times as fast where the outer frames are still those of the thread's last stack. At most 128 frames.
+/// As [`capture`], and two to five times as fast where the outer frames are still those of the thread's last stack. At most
+/// 128 frames.
 ///
 /// `recent` must be of the calling thread: made for it, or for one that ended.
 #[inline(always)]

@@ -19,6 +19,7 @@ use super::walk::{self, Stack, Step};
 const FRAMES_MAX: usize = 128;
 
 /// The last stack of one thread, or nothing. All zeros are a valid value, and mean nothing.
+#[derive(Debug)]
 #[repr(C)]
 pub struct Recent {
     /// Those of the last capture. Under others nothing is believed.
@@ -34,7 +35,7 @@ pub struct Recent {
 }
 
 /// The state of a frame, and how it followed from its callee's.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Frame {
     pc: usize,

@@ -64,12 +64,13 @@ pub(in super::super) fn walk(registers: Registers, bounds: StackBounds, out: &mu
     let Some(first) = slots.next() else { return 0 };
     *first = registers.pc;
     let Some(stack) = Stack::new(bounds, registers.sp) else { return 1 };
-    let mut at = registers;
+    // One by one, so that the compiler keeps them in registers.
+    let Registers { mut pc, mut sp, mut fp, mut lr } = registers;
     while slots.len() > 0 {
-        let Some(step) = step(&stack, at) else { break };
-        at = step.to;
+        let Some(step) = step(&stack, Registers { pc, sp, fp, lr }) else { break };
+        (pc, sp, fp, lr) = (step.to.pc, step.to.sp, step.to.fp, step.to.lr);
         if let Some(slot) = slots.next() {
-            *slot = at.pc;
+            *slot = pc;
         }
     }
     len - slots.len()
@@ -89,7 +90,10 @@ pub(super) struct Step {
 pub(super) fn step(stack: &Stack, at: Registers) -> Option<Step> {
     let packed = cache::lookup(at.pc);
     if packed & rule::ESCAPE != 0 {
-        return step_escaped(stack, packed, at);
+        let Step { to, pc_at, fp_at } = step_escaped(stack, packed, at.pc, at.sp, at.fp, at.lr)?;
+        // A constant on x86_64, which spares the walk a register.
+        let lr = if arch::HAS_LINK_REGISTER { to.lr } else { 0 };
+        return Some(Step { to: Registers { pc: to.pc, sp: to.sp, fp: to.fp, lr }, pc_at, fp_at });
     }
     let (base, offset, fp_slot, ra_slot) = rule::unpack_small(packed);
     let cfa = if base == Base::FramePointer { at.fp } else { at.sp }.wrapping_add(offset);
@@ -112,10 +116,11 @@ pub(super) fn step(stack: &Stack, at: Registers) -> Option<Step> {
     (pc != 0).then_some(Step { to: Registers { pc, sp: cfa, fp, lr: 0 }, pc_at, fp_at })
 }
 
-/// One step by a rule that has no small form.
+/// One step by a rule that has no small form. The registers come one by one, so that the hot loop need not store them.
 #[cold]
 #[inline(never)]
-fn step_escaped(stack: &Stack, packed: rule::Packed, at: Registers) -> Option<Step> {
+fn step_escaped(stack: &Stack, packed: rule::Packed, pc: usize, sp: usize, fp: usize, lr: usize) -> Option<Step> {
+    let at = Registers { pc, sp, fp, lr };
     let step = match cache::escaped(packed) {
         Rule::End => return None,
         Rule::Frame { base, cfa_offset, fp, ra } => {
