@@ -4,20 +4,18 @@
 //! that a slow moment of the machine hits them all; the spread is shown. Every method's stack is checked against the others'.
 //! With a directory in `EXECTRACE_BENCH_RESULTS` the rows are also appended to `<dir>/unwind.csv`.
 
-use std::cell::RefCell;
 use std::ffi::c_void;
 use std::hint::black_box;
 use std::time::Instant;
 
 use exectrace::internals::stack_table::{DEFAULT_LIMIT_BYTES, StackTable};
-use exectrace::internals::unwind::{self, Recent, StackBounds};
+use exectrace::internals::unwind::{self, StackBounds};
 
 const ROUNDS: usize = 9;
 /// Frames of our own capture; the rivals have one or two more of theirs at the leaf.
 const DEPTHS: [usize; 3] = [15, 32, 64];
 const FRAMES_MAX: usize = 128;
 
-thread_local!(static RECENT: RefCell<Recent> = const { RefCell::new(Recent::new()) });
 static TABLE: StackTable = StackTable::new(DEFAULT_LIMIT_BYTES);
 
 /// Functions that differ, so that the stack's return addresses do too: `N` picks one of 64 instances.
@@ -66,20 +64,12 @@ extern "C" fn push(context: *mut c_void, sink: *mut c_void) -> i32 {
 }
 
 /// A way to take a stack: fills the array and returns the number of frames.
-///
-/// "Recent" remembers the thread's last stack, as the tracer does; here all but the innermost frame stay the same.
 type Method = (&'static str, fn(&mut [usize; FRAMES_MAX], StackBounds) -> usize);
 
 const METHODS: &[Method] = &[
     ("exectrace", |out, bounds| unwind::capture(out, bounds)),
     ("exectrace + stack table", |out, bounds| {
         let n = unwind::capture(out, bounds);
-        black_box(TABLE.insert(&out[..n]));
-        n
-    }),
-    ("exectrace recent", |out, bounds| RECENT.with_borrow_mut(|recent| unwind::capture_recent(recent, out, bounds))),
-    ("recent + stack table", |out, bounds| {
-        let n = RECENT.with_borrow_mut(|recent| unwind::capture_recent(recent, out, bounds));
         black_box(TABLE.insert(&out[..n]));
         n
     }),
@@ -124,7 +114,7 @@ fn main() {
         let mut leaf = || {
             for round in 0..=ROUNDS {
                 for (i, (_, method)) in METHODS.iter().enumerate() {
-                    let times = if i < 4 { 20_000 } else { 1_000 };
+                    let times = if i < 2 { 20_000 } else { 1_000 };
                     let mut out = [0; FRAMES_MAX];
                     let start = Instant::now();
                     for _ in 0..times {

@@ -64,6 +64,8 @@
 pub mod analyze;
 pub mod format;
 #[cfg(not(loom))]
+pub mod gc;
+#[cfg(not(loom))]
 mod hook;
 #[cfg(feature = "read")]
 pub mod read;

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use exectrace::internals::unwind::{self, Recent, StackBounds};
+use exectrace::internals::unwind::{self, Memo, StackBounds};
 
 const FRAMES_MAX: usize = 128;
 
@@ -76,7 +76,7 @@ fn check() -> usize {
         let (ours, theirs) = (&out[1..frames], &twin.pcs()[1..]);
         let theirs = &theirs[..theirs.len().min(FRAMES_MAX - 1)];
         assert!(ours == theirs, "ours:\n{}\ntwin:\n{}", Names(ours), Names(theirs));
-        check_recent(bounds);
+        check_remembered(bounds);
         assert_eq!(unwind::capture(&mut out[..5], bounds), frames.min(5));
         assert_eq!(unwind::capture(&mut out[..1], StackBounds::NONE), 1);
         assert_eq!(unwind::capture(&mut [], bounds), 0);
@@ -84,29 +84,49 @@ fn check() -> usize {
     frames
 }
 
-/// Takes the stack here with and without the memory of the last one and compares them; of some stacks a few frames only.
+/// Takes the stack here with and without the memory of the last ones and compares them. `take` of the frames only, now and then.
 #[inline(never)]
-fn check_recent(bounds: StackBounds) -> usize {
-    static TIMES: AtomicUsize = AtomicUsize::new(0);
-    let times = TIMES.fetch_add(1, Relaxed);
-    check_recent_frames(bounds, [FRAMES_MAX, FRAMES_MAX, 3, FRAMES_MAX, 15, 1][times % 6])
-}
-
-#[inline(always)]
-fn check_recent_frames(bounds: StackBounds, take: usize) -> usize {
+fn check_remembered(bounds: StackBounds) -> usize {
+    struct State {
+        memo: Memo,
+        times: usize,
+        /// The stacks that were walked, by their number.
+        stacks: Vec<Vec<usize>>,
+    }
     thread_local! {
-        static RECENT: RefCell<Recent> = const { RefCell::new(Recent::new()) };
+        static STATE: RefCell<Option<Box<State>>> = const { RefCell::new(None) };
     }
     // At the thread's end it may be gone.
-    let checked = RECENT.try_with(|recent| {
-        let (mut ours, mut twin) = ([0; FRAMES_MAX], [0; FRAMES_MAX]);
-        let n = unwind::capture_recent(&mut recent.borrow_mut(), &mut ours[..take], bounds);
+    let checked = STATE.try_with(|state| {
+        let mut state = state.borrow_mut();
+        let new = || Box::new(State { memo: Memo::new(), times: 0, stacks: vec![Vec::new()] });
+        let State { memo, times, stacks } = &mut **state.get_or_insert_with(new);
+        *times += 1;
+        let take = [FRAMES_MAX, FRAMES_MAX, 3, FRAMES_MAX, 15, 1][(*times / 4) % 6];
+        let (mut ours, mut twin) = ([7; FRAMES_MAX + 1], [0; FRAMES_MAX]);
+        let walked = stacks.len();
+        let id = unwind::capture_numbered(memo, take as u64, bounds, &mut ours[..=take], 1, |stack| {
+            assert_eq!(stack[0], 7, "the caller's own entry");
+            stacks.push(stack[1..].to_vec());
+            walked as u32
+        });
         let m = unwind::capture(&mut twin[..take], bounds);
-        assert!(ours[1..n] == twin[1..m], "with memory:\n{}\nwithout:\n{}", Names(&ours[1..n]), Names(&twin[1..m]));
-        n
+        let found = &stacks[id as usize];
+        let remembered = id as usize != walked;
+        assert!(
+            found[1..] == twin[1..m] && found.is_empty() == (m == 0),
+            "remembered: {remembered}\nwith memory:\n{}\nwithout:\n{}",
+            Names(found),
+            Names(&twin[..m])
+        );
+        REMEMBERED.fetch_add(usize::from(remembered), Relaxed);
+        m
     });
     checked.unwrap_or_default()
 }
+
+/// How many of the stacks of `check_remembered` were not walked.
+static REMEMBERED: AtomicUsize = AtomicUsize::new(0);
 
 /// For messages.
 struct Names<'a>(&'a [usize]);
@@ -163,7 +183,7 @@ fn closures_generics_and_large_frames() {
 }
 
 #[test]
-fn random_walks_with_the_memory_of_the_last_stack() {
+fn random_walks_with_the_memory_of_the_last_stacks() {
     /// Functions of different frames: with and without a frame pointer, small and large, that call each other at several places.
     struct Walk {
         random: u64,
@@ -187,13 +207,16 @@ fn random_walks_with_the_memory_of_the_last_stack() {
                 1 => self.large(depth + 1),
                 2 => self.variable(depth + 1),
                 // As one event after the other in one function.
-                3 | 4 => self.here() + self.here(),
+                3 | 4 => self.here(black_box(4)),
                 _ => 1,
             }
         }
-        fn here(&mut self) -> u64 {
-            self.left = self.left.saturating_sub(1);
-            self.frames += check_recent(self.bounds);
+        fn here(&mut self, times: usize) -> u64 {
+            // One place in the code, so not unrolled: a stack is the same only if it was taken there.
+            for _ in 0..times {
+                self.left = self.left.saturating_sub(1);
+                self.frames += check_remembered(self.bounds);
+            }
             1
         }
         #[inline(never)]
@@ -242,119 +265,8 @@ fn random_walks_with_the_memory_of_the_last_stack() {
             unwind::invalidate();
         }
     }
-}
-
-#[test]
-fn the_memory_of_the_last_stack_in_recursion_deeper_than_it() {
-    #[inline(never)]
-    fn down(depth: usize, bounds: StackBounds) -> usize {
-        let before = check_recent_frames(bounds, FRAMES_MAX);
-        let inner = if depth == 0 { 0 } else { down(depth - 1, bounds) };
-        let after = check_recent_frames(bounds, FRAMES_MAX);
-        black_box(before + inner + after)
-    }
-    unwind::init();
-    let bounds = StackBounds::of_current_thread();
-    for depth in [10, 100, 180, 130, 20, 300, 5] {
-        assert!(down(depth, bounds) > depth);
-    }
-}
-
-/// `on_stack_at(sp, f, data)`: calls `f(data)` with the stack pointer at `sp`, which must lie further down the same stack. Its
-/// frame is found by the frame pointer.
-/// `save_and_call(f, data)`: saves the frame pointer, overwrites it with 1, and calls `f(data)`.
-/// `just_call(f, data)`: the same without touching the frame pointer, in a frame of the same size.
-std::arch::global_asm!(
-    ".globl exectrace_test_on_stack_at",
-    "exectrace_test_on_stack_at:",
-    ".cfi_startproc",
-    "push rbp",
-    ".cfi_def_cfa_offset 16",
-    ".cfi_offset rbp, -16",
-    "mov rbp, rsp",
-    ".cfi_def_cfa_register rbp",
-    "mov rsp, rdi",
-    "mov rdi, rdx",
-    "call rsi",
-    "mov rsp, rbp",
-    "pop rbp",
-    ".cfi_def_cfa rsp, 8",
-    "ret",
-    ".cfi_endproc",
-    ".globl exectrace_test_save_and_call",
-    "exectrace_test_save_and_call:",
-    ".cfi_startproc",
-    "push rbp",
-    ".cfi_def_cfa_offset 16",
-    ".cfi_offset rbp, -16",
-    "mov ebp, 1",
-    "mov rax, rdi",
-    "mov rdi, rsi",
-    "call rax",
-    "pop rbp",
-    ".cfi_restore rbp",
-    ".cfi_def_cfa_offset 8",
-    "ret",
-    ".cfi_endproc",
-    ".globl exectrace_test_just_call",
-    "exectrace_test_just_call:",
-    ".cfi_startproc",
-    "sub rsp, 8",
-    ".cfi_def_cfa_offset 16",
-    "mov rax, rdi",
-    "mov rdi, rsi",
-    "call rax",
-    "add rsp, 8",
-    ".cfi_def_cfa_offset 8",
-    "ret",
-    ".cfi_endproc",
-);
-
-unsafe extern "C" {
-    fn exectrace_test_on_stack_at(sp: usize, f: extern "C" fn(*mut c_void), data: *mut c_void);
-    fn exectrace_test_save_and_call(f: extern "C" fn(*mut c_void), data: *mut c_void);
-    fn exectrace_test_just_call(f: extern "C" fn(*mut c_void), data: *mut c_void);
-}
-
-#[test]
-fn the_memory_of_the_last_stack_when_only_a_saved_frame_pointer_differs() {
-    struct Inner {
-        bounds: StackBounds,
-        save: bool,
-        frames: usize,
-    }
-    extern "C" fn check_here(inner: *mut c_void) {
-        // SAFETY: the value of `outer`, which waits for us.
-        let inner = unsafe { &mut *inner.cast::<Inner>() };
-        inner.frames = check_recent(inner.bounds);
-    }
-    extern "C" fn middle(inner: *mut c_void) {
-        // SAFETY: as above; both functions call what they are given.
-        unsafe {
-            match (*inner.cast::<Inner>()).save {
-                true => exectrace_test_save_and_call(check_here, inner),
-                false => exectrace_test_just_call(check_here, inner),
-            }
-        }
-    }
-    #[inline(never)]
-    fn outer(depth: usize, sp: usize, inner: &mut Inner) {
-        match depth {
-            // SAFETY: `sp` is far under all frames of this test, and aligned as a call's.
-            0 => unsafe { exectrace_test_on_stack_at(sp, middle, std::ptr::from_mut(inner).cast()) },
-            _ => outer(depth - 1, sp, inner),
-        }
-        black_box(depth);
-    }
-    unwind::init();
-    let mut inner = Inner { bounds: StackBounds::of_current_thread(), save: true, frames: 0 };
-    let sp = ((&raw const inner).addr() - (256 << 10)) & !15;
-    // The frames below `sp` are the same each time, to the byte; those above it are not.
-    for round in 0..200 {
-        inner.save = round % 3 > 0;
-        outer([0, 4, 1, 9, 2][round % 5], sp, &mut inner);
-        assert!(inner.frames > 0);
-    }
+    let remembered = REMEMBERED.load(Relaxed);
+    assert!(remembered > 1000, "only {remembered} were remembered");
 }
 
 #[test]

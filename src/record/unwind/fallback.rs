@@ -12,24 +12,41 @@ pub(super) struct Registers {
     fp: usize,
 }
 
-/// Nothing is remembered here.
-#[derive(Debug, Default)]
-pub struct Recent(());
+pub(super) fn refresh() {}
 
-impl Recent {
-    /// A thread that has no last stack.
-    pub const fn new() -> Self {
-        Recent(())
+/// Nothing is remembered here: each stack is walked.
+#[derive(Debug, Default)]
+pub struct Memo(());
+
+impl Memo {
+    /// An empty one.
+    #[must_use]
+    pub const fn new() -> Memo {
+        Memo(())
     }
 
     #[inline(always)]
-    pub(super) fn capture(&mut self, out: &mut [usize], bounds: StackBounds) -> usize {
+    pub(super) fn number(
+        &mut self,
+        _registers: Registers,
+        _key: u64,
+        bounds: StackBounds,
+        out: &mut [usize],
+        before: usize,
+        number: impl FnOnce(&[usize]) -> u32,
+    ) -> u32 {
+        let Some(stack) = out.get_mut(before..) else { return 0 };
         // SAFETY: the pointer and the length are those of a slice that may be written.
-        unsafe { capture(out.as_mut_ptr(), out.len(), &bounds) }
+        let n = unsafe { capture(stack.as_mut_ptr(), stack.len(), &bounds) };
+        number(&out[..before + n])
     }
 }
 
-pub(super) fn refresh() {}
+/// A capture reads the registers itself.
+#[inline(always)]
+pub(super) fn here() -> Registers {
+    Registers { pc: 0, sp: 0, fp: 0 }
+}
 
 pub(super) fn forget() {}
 

@@ -9,10 +9,10 @@
 //! in one 64-bit word of a global table: a warm step is one multiplication, one or two loads and two reads of the stack.
 //!
 //! ```text
-//! capture -> arch (registers) -> walk or recent -> cache (return address -> rule) -> next frame
-//!                                                    | miss
-//!                                                    v
-//!                                      find (module of the address) -> parse (its rule, by gimli)
+//! capture -> arch (registers) -> walk -> cache (return address -> rule) -> next frame
+//!                                          | miss
+//!                                          v
+//!                            find (module of the address) -> parse (its rule, by gimli)
 //! ```
 //!
 //! # Invariants
@@ -43,7 +43,6 @@ pub mod bounds;
 mod imp;
 
 pub use bounds::StackBounds;
-pub use imp::Recent;
 
 /// Gets the unwinder ready: looks up what it needs of the dynamic loader. To be called once, before the first capture and
 /// outside of any hook (the loader may lock and allocate). Captures before it find one frame only.
@@ -71,13 +70,24 @@ pub fn capture(out: &mut [usize], bounds: StackBounds) -> usize {
     unsafe { imp::capture(out.as_mut_ptr(), out.len(), &bounds) }
 }
 
-/// As [`capture`], and two to five times as fast where the outer frames are still those of the thread's last stack. At most
-/// 128 frames.
+/// The stacks that a thread took last. Zeroed memory is an empty one.
+pub use imp::Memo;
+
+/// As [`capture`], for a caller that numbers stacks: `number` is asked for the number of one that `memo` does not remember, and
+/// 0 stands for none. `key` is whatever else the number depends on. `out` is only written when it is walked; its
+/// first `before` entries are the caller's, and stand before the stack when it is given to `number`.
 ///
-/// `recent` must be of the calling thread: made for it, or for one that ended.
+/// The memo belongs to the calling thread; the caller holds the re-entry guard.
 #[inline(always)]
-pub fn capture_recent(recent: &mut Recent, out: &mut [usize], bounds: StackBounds) -> usize {
-    recent.capture(out, bounds)
+pub fn capture_numbered(
+    memo: &mut Memo,
+    key: u64,
+    bounds: StackBounds,
+    out: &mut [usize],
+    before: usize,
+    number: impl FnOnce(&[usize]) -> u32,
+) -> u32 {
+    memo.number(imp::here(), key, bounds, out, before, number)
 }
 
 /// As [`capture`], for the code that a signal interrupted: `context` is the handler's third argument.
@@ -89,5 +99,5 @@ pub fn capture_recent(recent: &mut Recent, out: &mut [usize], bounds: StackBound
 pub unsafe fn capture_context(context: *const libc::c_void, out: &mut [usize], bounds: StackBounds) -> usize {
     // SAFETY: the caller's.
     let registers = unsafe { imp::interrupted(context) };
-    imp::walk(registers, bounds, out)
+    imp::walk(registers, bounds, out, &mut ())
 }

@@ -5,7 +5,6 @@ use core::mem::offset_of;
 
 use super::super::StackBounds;
 use super::Registers;
-use super::recent::{self, Recent};
 use super::rule::{Base, Rule};
 use super::walk::{Stack, walk_raw};
 
@@ -35,18 +34,29 @@ pub(in super::super) unsafe extern "C" fn capture(out: *mut usize, len: usize, b
     )
 }
 
-/// The same with what the thread remembers of its last stack.
-///
+/// The caller's registers, as they are after this call.
+#[inline(always)]
+pub(in super::super) fn here() -> Registers {
+    let mut r = Registers { pc: 0, sp: 0, fp: 0, lr: 0 };
+    // SAFETY: `r` may be written.
+    unsafe { here_raw(&mut r) };
+    r
+}
+
 /// # Safety
-/// As for [`capture`].
+/// `to` must be valid for a write.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn capture_recent(out: *mut usize, len: usize, recent: &mut Recent) -> usize {
+unsafe extern "C" fn here_raw(to: &mut Registers) {
     core::arch::naked_asm!(
-        "mov rcx, [rsp]",
-        "lea r8, [rsp + 8]",
-        "mov r9, rbp",
-        "jmp {walk}",
-        walk = sym recent::walk_raw,
+        "mov rax, [rsp]",
+        "mov [rdi + {pc}], rax",
+        "lea rax, [rsp + 8]",
+        "mov [rdi + {sp}], rax",
+        "mov [rdi + {fp}], rbp",
+        "ret",
+        pc = const offset_of!(Registers, pc),
+        sp = const offset_of!(Registers, sp),
+        fp = const offset_of!(Registers, fp),
     )
 }
 

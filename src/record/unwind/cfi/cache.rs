@@ -2,7 +2,7 @@
 //!
 //! Both lie in zeroed static memory, which costs nothing until the first capture touches it.
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::parse;
 use super::rule::{self, END, ESCAPE, Packed, Rule};
@@ -22,15 +22,6 @@ struct Slots([AtomicU64; 1 << SLOTS_LOG2]);
 static SLOTS: Slots = Slots([const { AtomicU64::new(0) }; 1 << SLOTS_LOG2]);
 /// Full rules, insert-only; 0 when free. Index 0 stays free: it is what `END` means.
 static FULL: [AtomicU64; ESCAPES] = [const { AtomicU64::new(0) }; ESCAPES];
-
-/// How often the cache was emptied. What was derived from its rules is void when this moves on.
-static EPOCH: AtomicUsize = AtomicUsize::new(0);
-
-/// The number that [`forget`] changes.
-#[inline(always)]
-pub(super) fn epoch() -> usize {
-    EPOCH.load(Relaxed)
-}
 
 /// The rule for the frame that `pc` is the return address of.
 #[inline(always)]
@@ -93,9 +84,17 @@ pub(super) fn escaped(packed: Packed) -> Rule {
     rule::unpack_full(FULL[(packed & !ESCAPE) as usize % ESCAPES].load(Relaxed))
 }
 
+/// How often the rules were forgotten: what was found by rules of another version is void.
+static VERSION: AtomicU32 = AtomicU32::new(0);
+
+#[inline(always)]
+pub(super) fn version() -> u32 {
+    VERSION.load(Relaxed)
+}
+
 /// Forgets every address. Full rules stay: they do not depend on where code lies.
 pub(in super::super) fn forget() {
-    EPOCH.fetch_add(1, Relaxed);
+    VERSION.fetch_add(1, Relaxed);
     for slot in &SLOTS.0 {
         // Not to touch, and so commit, pages that were never used.
         if slot.load(Relaxed) != 0 {

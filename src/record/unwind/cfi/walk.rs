@@ -6,6 +6,36 @@ use super::arch::{self, RED_ZONE_BYTES};
 use super::cache;
 use super::rule::{self, Base, Rule};
 
+/// Who wants to know which words of the stack a walk has read. What it finds depends on them and on the registers alone.
+pub(super) trait Words {
+    /// The word at `at` was read and is `value`.
+    fn read(&mut self, at: usize, value: usize);
+
+    /// The word at `at` was read and is the frame pointer's `value` from now on. Most code keeps something else in that register: it matters
+    /// only when it is [used](Words::use_fp).
+    fn restore_fp(&mut self, at: usize, value: usize);
+
+    /// The frame pointer was used.
+    fn use_fp(&mut self);
+
+    /// Words were read that are not told of.
+    fn give_up(&mut self);
+}
+
+/// Nobody.
+impl Words for () {
+    #[inline(always)]
+    fn read(&mut self, _at: usize, _value: usize) {}
+
+    #[inline(always)]
+    fn restore_fp(&mut self, _at: usize, _value: usize) {}
+
+    #[inline(always)]
+    fn use_fp(&mut self) {}
+
+    fn give_up(&mut self) {}
+}
+
 /// The part of the stack that may be read: every load goes through [`Stack::load`] or is shown to lie inside.
 pub(super) struct Stack {
     floor: usize,
@@ -15,7 +45,7 @@ pub(super) struct Stack {
 impl Stack {
     /// `None` when the stack pointer is not on the stack.
     #[inline(always)]
-    pub(super) fn new(bounds: StackBounds, sp: usize) -> Option<Self> {
+    fn new(bounds: StackBounds, sp: usize) -> Option<Self> {
         let on_it = bounds.lo() <= sp && sp < bounds.hi() && sp.is_multiple_of(8);
         on_it.then(|| Stack { floor: bounds.lo().max(sp.saturating_sub(RED_ZONE_BYTES)), hi: bounds.hi() })
     }
@@ -33,10 +63,20 @@ impl Stack {
 /// # Safety
 /// `at` must be the aligned address of a mapped word.
 #[inline(always)]
-pub(super) unsafe fn load(at: usize) -> usize {
+unsafe fn load(at: usize) -> usize {
     // Volatile: these are other functions' locals, about which the compiler must not reason.
     // SAFETY: the caller's.
     unsafe { core::ptr::with_exposed_provenance::<usize>(at).read_volatile() }
+}
+
+/// Whether the words that an earlier walk read still have the values that it read: then a walk from the same registers finds the same.
+///
+/// # Safety
+/// A walk must have read all of them that began with the stack pointer where it stands now, on a stack of the same bounds.
+#[inline(always)]
+pub(super) unsafe fn remembered(words: &[(usize, usize)]) -> bool {
+    // SAFETY: invariant 1, as for that walk: the words lie between the stack pointer (less the red zone) and the upper bound.
+    words.iter().all(|&(at, value)| unsafe { load(at) } == value)
 }
 
 /// The tail of `arch::capture`: the caller's registers as arguments.
@@ -53,22 +93,69 @@ pub(super) unsafe extern "C" fn walk_raw(
 ) -> usize {
     // SAFETY: the caller's.
     let out = unsafe { core::slice::from_raw_parts_mut(out, len) };
-    walk(Registers { pc: arch::strip(pc), sp, fp, lr: 0 }, *bounds, out)
+    walk(Registers { pc: arch::strip(pc), sp, fp, lr: 0 }, *bounds, out, &mut ())
 }
 
 /// Writes the program counters of the frame in `registers` and of its callers, leaf first; returns how many.
 #[inline(always)]
-pub(in super::super) fn walk(registers: Registers, bounds: StackBounds, out: &mut [usize]) -> usize {
+pub(in super::super) fn walk(
+    registers: Registers,
+    bounds: StackBounds,
+    out: &mut [usize],
+    words: &mut impl Words,
+) -> usize {
     let len = out.len();
     let mut slots = out.iter_mut();
-    let Some(first) = slots.next() else { return 0 };
-    *first = registers.pc;
-    let Some(stack) = Stack::new(bounds, registers.sp) else { return 1 };
-    // One by one, so that the compiler keeps them in registers.
     let Registers { mut pc, mut sp, mut fp, mut lr } = registers;
+    let Some(first) = slots.next() else { return 0 };
+    *first = pc;
+    let Some(stack) = Stack::new(bounds, sp) else { return 1 };
     while slots.len() > 0 {
-        let Some(step) = step(&stack, Registers { pc, sp, fp, lr }) else { break };
-        (pc, sp, fp, lr) = (step.to.pc, step.to.sp, step.to.fp, step.to.lr);
+        let packed = cache::lookup(pc);
+        if packed & rule::ESCAPE != 0 {
+            let Some(next) = step_escaped(&stack, packed, Registers { pc, sp, fp, lr }, words) else { break };
+            (pc, sp, fp) = (next.pc, next.sp, next.fp);
+            // A constant on x86_64, which spares the loop a register.
+            lr = if arch::HAS_LINK_REGISTER { next.lr } else { 0 };
+        } else {
+            let (base, offset, fp_slot, ra_slot) = rule::unpack_small(packed);
+            if base == Base::FramePointer {
+                words.use_fp();
+            }
+            let cfa = if base == Base::FramePointer { fp } else { sp }.wrapping_add(offset);
+            // Invariant 2. A leaf that saved nothing has not moved the stack pointer either; its return address is in `lr`.
+            let rises = cfa > sp || (ra_slot == 0 && cfa == sp);
+            if !rises || cfa > stack.hi || !cfa.is_multiple_of(8) {
+                break;
+            }
+            if fp_slot != 0 {
+                let Some(saved) = stack.load(cfa - fp_slot) else { break };
+                words.restore_fp(cfa - fp_slot, saved);
+                fp = saved;
+            }
+            pc = match ra_slot {
+                0 => lr,
+                8 => {
+                    // SAFETY: invariant 1: `floor <= sp <= cfa - 8 < hi`, since both are aligned and `cfa` is above `sp`.
+                    let saved = unsafe { load(cfa - 8) };
+                    words.read(cfa - 8, saved);
+                    saved
+                }
+                _ => match stack.load(cfa - ra_slot) {
+                    Some(saved) => {
+                        words.read(cfa - ra_slot, saved);
+                        saved
+                    }
+                    None => break,
+                },
+            };
+            sp = cfa;
+            lr = 0;
+        }
+        pc = arch::strip(pc);
+        if pc == 0 {
+            break;
+        }
         if let Some(slot) = slots.next() {
             *slot = pc;
         }
@@ -76,71 +163,57 @@ pub(in super::super) fn walk(registers: Registers, bounds: StackBounds, out: &mu
     len - slots.len()
 }
 
-/// A step to the caller's frame.
-pub(super) struct Step {
-    pub(super) to: Registers,
-    /// Where `to.pc` was read; 0 if more than that word and the next decided about the step.
-    pub(super) pc_at: usize,
-    /// Where `to.fp` was read; 0 if it is the callee's.
-    pub(super) fp_at: usize,
-}
-
-/// The step from a frame to its caller, if there is one.
-#[inline(always)]
-pub(super) fn step(stack: &Stack, at: Registers) -> Option<Step> {
-    let packed = cache::lookup(at.pc);
-    if packed & rule::ESCAPE != 0 {
-        let Step { to, pc_at, fp_at } = step_escaped(stack, packed, at.pc, at.sp, at.fp, at.lr)?;
-        // A constant on x86_64, which spares the walk a register.
-        let lr = if arch::HAS_LINK_REGISTER { to.lr } else { 0 };
-        return Some(Step { to: Registers { pc: to.pc, sp: to.sp, fp: to.fp, lr }, pc_at, fp_at });
-    }
-    let (base, offset, fp_slot, ra_slot) = rule::unpack_small(packed);
-    let cfa = if base == Base::FramePointer { at.fp } else { at.sp }.wrapping_add(offset);
-    // Invariant 2. A leaf that saved nothing has not moved the stack pointer either; its return address is in `lr`.
-    let rises = cfa > at.sp || (ra_slot == 0 && cfa == at.sp);
-    if !rises || cfa > stack.hi || !cfa.is_multiple_of(8) {
-        return None;
-    }
-    let (fp, fp_at) = match fp_slot {
-        0 => (at.fp, 0),
-        _ => (stack.load(cfa - fp_slot)?, cfa - fp_slot),
-    };
-    let (pc, pc_at) = match ra_slot {
-        0 => (at.lr, 0),
-        // SAFETY: invariant 1: `floor <= sp <= cfa - 8 < hi`, since both are aligned and `cfa` is above `sp`.
-        8 => (unsafe { load(cfa - 8) }, cfa - 8),
-        _ => (stack.load(cfa - ra_slot)?, cfa - ra_slot),
-    };
-    let pc = arch::strip(pc);
-    (pc != 0).then_some(Step { to: Registers { pc, sp: cfa, fp, lr: 0 }, pc_at, fp_at })
-}
-
-/// One step by a rule that has no small form. The registers come one by one, so that the hot loop need not store them.
+/// One step by a rule that has no small form.
 #[cold]
 #[inline(never)]
-fn step_escaped(stack: &Stack, packed: rule::Packed, pc: usize, sp: usize, fp: usize, lr: usize) -> Option<Step> {
-    let at = Registers { pc, sp, fp, lr };
-    let step = match cache::escaped(packed) {
+fn step_escaped(stack: &Stack, packed: rule::Packed, at: Registers, words: &mut impl Words) -> Option<Registers> {
+    let next = match cache::escaped(packed) {
         Rule::End => return None,
         Rule::Frame { base, cfa_offset, fp, ra } => {
+            if base == Base::FramePointer {
+                words.use_fp();
+            }
             let from = if base == Base::FramePointer { at.fp } else { at.sp };
             let cfa = from.wrapping_add_signed(cfa_offset as isize);
-            let at_slot = |slot: i32| if slot == 0 { 0 } else { cfa.wrapping_add_signed(slot as isize) };
-            let (pc_at, fp_at) = (at_slot(ra), at_slot(fp));
-            let pc = if pc_at == 0 { at.lr } else { stack.load(pc_at)? };
-            let fp = if fp_at == 0 { at.fp } else { stack.load(fp_at)? };
-            Step { to: Registers { pc, sp: cfa, fp, lr: 0 }, pc_at, fp_at }
+            let saved = |slot: i32| {
+                let address = cfa.wrapping_add_signed(slot as isize);
+                stack.load(address).map(|value| (address, value))
+            };
+            let pc = match ra {
+                0 => at.lr,
+                _ => {
+                    let (address, pc) = saved(ra)?;
+                    words.read(address, pc);
+                    pc
+                }
+            };
+            let fp = match fp {
+                0 => at.fp,
+                _ => {
+                    let (address, fp) = saved(fp)?;
+                    words.restore_fp(address, fp);
+                    fp
+                }
+            };
+            Registers { pc, sp: cfa, fp, lr: 0 }
         }
         Rule::Realigned { offset } => {
-            let cfa = stack.load(at.fp.wrapping_add_signed(offset as isize))?;
-            let (pc, fp) = (stack.load(cfa.wrapping_sub(8))?, stack.load(at.fp)?);
-            Step { to: Registers { pc, sp: cfa, fp, lr: 0 }, pc_at: 0, fp_at: 0 }
+            words.use_fp();
+            let cfa_at = at.fp.wrapping_add_signed(offset as isize);
+            let cfa = stack.load(cfa_at)?;
+            words.read(cfa_at, cfa);
+            let pc_at = cfa.wrapping_sub(8);
+            let pc = stack.load(pc_at)?;
+            words.read(pc_at, pc);
+            let fp = stack.load(at.fp)?;
+            words.restore_fp(at.fp, fp);
+            Registers { pc, sp: cfa, fp, lr: 0 }
         }
-        Rule::Signal => Step { to: arch::step_signal(stack, at.sp)?, pc_at: 0, fp_at: 0 },
+        Rule::Signal => {
+            words.give_up();
+            arch::step_signal(stack, at.sp)?
+        }
     };
-    let to = Registers { pc: arch::strip(step.to.pc), ..step.to };
     // Invariant 2, and 1 for the steps to come.
-    let rises = to.sp > at.sp && to.sp <= stack.hi && to.sp.is_multiple_of(8);
-    (rises && to.pc != 0).then_some(Step { to, ..step })
+    (next.sp > at.sp && next.sp <= stack.hi && next.sp.is_multiple_of(8)).then_some(next)
 }
