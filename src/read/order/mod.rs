@@ -25,10 +25,11 @@ mod user;
 
 use super::cursor::Cursor;
 use super::error::{Fault, Faulty, fault};
-use super::idmap::{IdHashMap, IdMap};
+use super::idmap::IdMap;
 use super::{Event, Generation, GoId, ProcId, StackId, StringId, ThreadId, Time};
 use crate::format::Kind;
 use names::Names;
+use std::collections::BTreeMap;
 use user::Task;
 
 /// Slot 0 of the threads: events that belong to no thread.
@@ -105,12 +106,16 @@ pub(super) struct Ordering {
     free_gos: Vec<u32>,
     open: Vec<Open>,
     free_open: Vec<u32>,
-    tasks: IdHashMap<Task>,
+    /// By id, so that what is made of all of them does not depend on chance.
+    tasks: BTreeMap<u64, Task>,
     names: Names,
     gc_seq: u64,
     gc: GcState,
     /// Why the last event was impossible.
     fault: Option<Box<Fault>>,
+    /// Leave the short way out, to compare.
+    #[cfg(test)]
+    pub(super) rules_only: bool,
 }
 
 /// What came of an event. Faults are rare and lie elsewhere, so that this fits a register.
@@ -238,11 +243,13 @@ impl Ordering {
             free_gos: Vec::new(),
             open: Vec::new(),
             free_open: Vec::new(),
-            tasks: IdHashMap::default(),
+            tasks: BTreeMap::new(),
             names: Names::default(),
             gc_seq: 0,
             gc: GcState::Undetermined,
             fault: None,
+            #[cfg(test)]
+            rules_only: false,
         }
     }
 
@@ -272,6 +279,10 @@ impl Ordering {
     /// Plays the next event of a thread that was [met](Self::meet).
     #[inline(always)]
     pub(super) fn advance(&mut self, cursor: &Cursor, tables: &Generation, out: &mut Out<'_>) -> Verdict {
+        #[cfg(test)]
+        if self.rules_only {
+            return self.by_the_rules(cursor, tables, out);
+        }
         if self.fast(cursor, tables, out) { Verdict::Happened } else { self.by_the_rules(cursor, tables, out) }
     }
 
