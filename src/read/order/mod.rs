@@ -25,10 +25,11 @@ mod user;
 
 use super::cursor::Cursor;
 use super::error::{Fault, Faulty, fault};
-use super::idmap::{IdHashMap, IdMap};
+use super::idmap::IdMap;
 use super::{Event, Generation, GoId, ProcId, StackId, StringId, ThreadId, Time};
 use crate::format::Kind;
 use names::Names;
+use std::collections::BTreeMap;
 use user::Task;
 
 /// Slot 0 of the threads: events that belong to no thread.
@@ -105,7 +106,8 @@ pub(super) struct Ordering {
     free_gos: Vec<u32>,
     open: Vec<Open>,
     free_open: Vec<u32>,
-    tasks: IdHashMap<Task>,
+    /// By id, so that what is made of all of them does not depend on chance.
+    tasks: BTreeMap<u64, Task>,
     names: Names,
     gc_seq: u64,
     gc: GcState,
@@ -238,7 +240,7 @@ impl Ordering {
             free_gos: Vec::new(),
             open: Vec::new(),
             free_open: Vec::new(),
-            tasks: IdHashMap::default(),
+            tasks: BTreeMap::new(),
             names: Names::default(),
             gc_seq: 0,
             gc: GcState::Undetermined,
