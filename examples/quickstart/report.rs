@@ -1,21 +1,27 @@
-//! What the trace says, read back from the file.
+//! What the trace says, read back from the file: the first page of it.
 
-use exectrace::read::{Event, EventKind, Metric, RangeKind, Reader};
-use hdrhistogram::Histogram;
-use std::collections::{BTreeMap, HashMap};
+use exectrace::analyze;
+use exectrace::read::Reader;
 use std::path::Path;
 
+/// Kinds of events on a line.
+const COLUMNS: usize = 4;
+
 /// Prints the summary of a trace.
+///
+/// # Errors
+/// If the file cannot be read or is no trace, or if a part of the trace is damaged.
 pub fn print(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut reader = Reader::threaded(std::fs::File::open(path)?)?;
-    let mut kinds: BTreeMap<EventKind, u64> = BTreeMap::new();
-    while let Some(block) = reader.next_block()? {
-        for ev in block.iter() {
-            *kinds.entry(ev.kind()).or_default() += 1;
-        }
+    let summary = analyze::summary(&mut reader);
+    println!("{summary}");
+    println!("Events by kind");
+    for line in summary.events.by_kind.chunks(COLUMNS) {
+        let line: Vec<String> = line.iter().map(|k| format!("{:>8} {:<16}", k.count, k.kind)).collect();
+        println!("  {}", line.join("").trim_end());
     }
-    for (kind, n) in kinds {
-        println!("{n:>12} {}", kind.name());
+    match summary.losses.damage {
+        Some(damage) => Err(format!("{}: {damage}", path.display()).into()),
+        None => Ok(()),
     }
-    Ok(())
 }
