@@ -65,8 +65,13 @@ impl Input {
 
     /// What to say of a trace that broke while it was read: where, why, and how much is lost.
     pub fn broken(&self, e: &Error, bytes_read: u64) -> Failure {
+        self.cut_off(&e.to_string(), e.whole_bytes(), bytes_read)
+    }
+
+    /// The same, of what is known of an error.
+    pub fn cut_off(&self, e: &str, whole_bytes: u64, bytes_read: u64) -> Failure {
         let total = self.len.unwrap_or(bytes_read);
-        let whole = e.whole_bytes().min(total);
+        let whole = whole_bytes.min(total);
         let lost = total - whole;
         let share = if total == 0 { 100.0 } else { lost as f64 / total as f64 * 100.0 };
         // Beyond what was read of a stream nothing is known.

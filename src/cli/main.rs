@@ -14,6 +14,7 @@ mod input;
 mod outcome;
 mod output;
 mod print;
+mod summary;
 
 use clap::{Parser, Subcommand};
 use outcome::{Failure, Outcome};
@@ -27,6 +28,7 @@ Exit codes: 0 done; 1 a limit is violated or traces differ; 2 cannot be done as 
 A FILE of `-` is standard input.
 
 Examples:
+  exectrace summary app.trace                   one page: what is in it, what looks wrong
   exectrace check app.trace                     is it a valid trace?
   exectrace print app.trace | less              all events, in order
   exectrace print --kind Log,TaskEnd app.trace  some of them")]
@@ -37,6 +39,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Summary(summary::Args),
     Print(print::Args),
     Check(check::Args),
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
+        Command::Summary(args) => summary::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Check(args) => check::run(&args),
     };

@@ -18,6 +18,13 @@ impl Output {
         Output { buf: Vec::with_capacity(CHUNK_BYTES + (64 << 10)), out: io::stdout() }
     }
 
+    /// Appends a value as JSON, for people too: indented, and with a line end.
+    pub fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        serde_json::to_writer_pretty(&mut self.buf, value).map_err(|e| Failure::writing(e.into()))?;
+        self.buf.push(b'\n');
+        Ok(())
+    }
+
     /// Writes what has gathered if it is enough. To be called after each item.
     #[inline]
     pub fn poll(&mut self) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Hashes one `u64` by a folded multiplication with two random keys.
 #[derive(Clone)]
-pub(super) struct IdHash {
+pub(crate) struct IdHash {
     add: u64,
     mul: u64,
 }
@@ -29,7 +29,7 @@ impl BuildHasher for IdHash {
     }
 }
 
-pub(super) struct IdHasher {
+pub(crate) struct IdHasher {
     add: u64,
     mul: u64,
     value: u64,
@@ -56,7 +56,7 @@ impl Hasher for IdHasher {
 }
 
 /// A hash map with ids as keys.
-pub(super) type IdHashMap<V> = HashMap<u64, V, IdHash>;
+pub(crate) type IdHashMap<V> = HashMap<u64, V, IdHash>;
 
 /// How far the array may outgrow the number of entries ever made.
 const SPREAD: usize = 4;

@@ -90,6 +90,7 @@ mod drive;
 pub use error::{Error, ErrorKind};
 pub use event::{Event, EventKind};
 pub use generation::{ExperimentalBatch, Frame, FrameIndex, Generation, Stack};
+pub(crate) use idmap::IdHashMap;
 pub use ids::{GoId, ProcId, StackId, StringId, TaskId, ThreadId, Time};
 pub use intern::{FrameKey, FrameText, Interner, StackKey, StringKey};
 pub use private::{Module, Private, Section, Series};

@@ -1,0 +1,280 @@
+//! The buffers that events are written to: fixed pieces of memory from the system, lent to threads, bounded in number.
+//!
+//! A thread borrows a buffer from the [`Pool`], fills it, and sends it to the writer as a [`Chunk`]; the writer gives it back.
+//! When none is left and the bound is reached, the thread gets nothing and drops the event: it never waits.
+//!
+//! The channels are used without waiting on either side; see [`Event`] for why.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::format::{Kind, varint};
+use crate::sys::event::Event;
+use crate::sys::lock::Lock;
+use crate::sys::pages;
+
+/// Size of a buffer. Large enough that handing one over (a few hundred nanoseconds) is nothing beside filling it (some
+/// 6,000 events), small enough that thousands of threads fit the bound.
+pub(crate) const BUFFER_BYTES: usize = 32 << 10;
+/// Buffers are mapped by slabs of this many: one system call for 1 MiB.
+const SLAB_BUFFERS: usize = 32;
+const SLAB_BYTES: usize = SLAB_BUFFERS * BUFFER_BYTES;
+
+/// A piece of memory of [`BUFFER_BYTES`], owned by whoever holds the value.
+#[derive(Debug)]
+pub(crate) struct Buffer(NonNull<u8>);
+
+// SAFETY: a buffer is plain memory with one owner.
+unsafe impl Send for Buffer {}
+
+impl Buffer {
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.0.as_ptr()
+    }
+}
+
+/// What a chunk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Timed events.
+    Events,
+    /// A string table.
+    Strings,
+    /// Complete batches of several threads.
+    Batches,
+}
+
+/// A filled buffer on its way to the writer.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) buffer: Buffer,
+    pub(crate) len: usize,
+    pub(crate) content: Content,
+    pub(crate) generation: u32,
+    /// The thread that wrote it.
+    pub(crate) tid: u32,
+    /// The time that the first event counts from, in nanoseconds.
+    pub(crate) base_ns: u64,
+}
+
+impl Chunk {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the first `len` bytes of the buffer were written by the thread that filled it, and the chunk owns it.
+        unsafe { core::slice::from_raw_parts(self.buffer.start(), self.len) }
+    }
+}
+
+/// Up to this size a batch left by an ended thread is copied, so that its buffer is free at once.
+const REMAINS_BYTES: usize = BUFFER_BYTES / 8;
+/// The most batches in one buffer of remains.
+const REMAINS_BATCHES: usize = 128;
+
+/// A buffer into which ended threads' last batches are copied, complete with their heads. A program that makes thousands of threads a
+/// second would otherwise fill the pool with buffers that hold next to nothing.
+#[derive(Debug)]
+struct Remains {
+    buffer: Option<Buffer>,
+    len: usize,
+    generation: u32,
+    /// Whose batches these are. A thread with the same id must not overtake them.
+    tids: [u32; REMAINS_BATCHES],
+    batches: usize,
+}
+
+impl Remains {
+    const fn new() -> Remains {
+        Remains { buffer: None, len: 0, generation: 0, tids: [0; REMAINS_BATCHES], batches: 0 }
+    }
+
+    fn take(&mut self) -> Option<Chunk> {
+        let buffer = self.buffer.take()?;
+        self.batches = 0;
+        let len = core::mem::take(&mut self.len);
+        Some(Chunk { buffer, len, content: Content::Batches, generation: self.generation, tid: 0, base_ns: 0 })
+    }
+}
+
+/// The buffers of one trace, and the way to its writer.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    free: (Sender<Buffer>, Receiver<Buffer>),
+    full: (Sender<Chunk>, Receiver<Chunk>),
+    /// Rung when the writer should look.
+    pub(crate) bell: Event,
+    /// Chunks sent since the writer last took them, and how many make it look before its time.
+    sent: AtomicU64,
+    sent_early: u64,
+    /// Slabs mapped so far; `slabs_max` is the bound.
+    slabs: AtomicU64,
+    slabs_max: u64,
+    /// What ended threads left, by parity of the generation.
+    remains: [Lock<Remains>; 2],
+    /// Where the slabs begin: 0 for one that is not mapped (yet). Written once each, by whoever maps it.
+    slab_at: Box<[AtomicU64]>,
+}
+
+impl Pool {
+    /// A pool that never holds more than `bytes_max` (at least one slab).
+    pub(crate) fn new(bytes_max: usize) -> Pool {
+        let slabs_max = (bytes_max / SLAB_BYTES).max(1);
+        let buffers = slabs_max * SLAB_BUFFERS;
+        Pool {
+            free: bounded(buffers),
+            // Every buffer may be on its way at once.
+            full: bounded(buffers),
+            bell: Event::new(),
+            sent: AtomicU64::new(0),
+            // A generation that fills a quarter of the buffers is closed early, so that they come back.
+            sent_early: (buffers / 4).max(1) as u64,
+            slabs: AtomicU64::new(0),
+            slabs_max: slabs_max as u64,
+            remains: [Lock::new(Remains::new()), Lock::new(Remains::new())],
+            slab_at: (0..slabs_max).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// The most bytes that buffers may take.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.slabs_max as usize * SLAB_BYTES
+    }
+
+    /// Takes the oldest filled buffer. The writer's.
+    pub(crate) fn take_full(&self) -> Option<Chunk> {
+        self.sent.store(0, Ordering::Relaxed);
+        self.full.1.try_recv().ok()
+    }
+
+    /// A buffer, or `None` when the bound is reached. Neither waits nor allocates through the global allocator.
+    pub(crate) fn take(&self) -> Option<Buffer> {
+        self.free.1.try_recv().ok().or_else(|| self.grow())
+    }
+
+    #[cold]
+    fn grow(&self) -> Option<Buffer> {
+        let i =
+            self.slabs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.slabs_max).then_some(n + 1));
+        let i = i.ok()? as usize;
+        // A failure leaves the slab's number taken: when the system has no memory, asking again at each event does not help.
+        let slab = pages::map(SLAB_BYTES, pages::GRANULE_BYTES)?;
+        self.slab_at[i].store(slab.as_ptr().expose_provenance() as u64, Ordering::Relaxed);
+        for k in 1..SLAB_BUFFERS {
+            // SAFETY: `k` buffers into the slab of SLAB_BUFFERS.
+            let at = unsafe { slab.add(k * BUFFER_BYTES) };
+            self.give_back(Buffer(at));
+        }
+        Some(Buffer(slab))
+    }
+
+    /// Returns a buffer. There is always room: no more buffers exist than the channel holds.
+    pub(crate) fn give_back(&self, buffer: Buffer) {
+        let sent = self.free.0.try_send(buffer);
+        debug_assert!(sent.is_ok());
+    }
+
+    /// Sends a filled buffer to the writer.
+    pub(crate) fn send(&self, chunk: Chunk) {
+        let mut remains = self.remains[(chunk.generation & 1) as usize].lock();
+        // The kernel may have given the thread the id of one that has ended in this generation: what that left goes first.
+        if remains.tids[..remains.batches].contains(&chunk.tid)
+            && let Some(earlier) = remains.take()
+        {
+            self.push(earlier);
+        }
+        drop(remains);
+        self.push(chunk);
+    }
+
+    /// Sends the last batch of a thread that ends. A small one is copied, and its buffer is free at once.
+    pub(crate) fn bury(&self, chunk: Chunk) {
+        let head = 1 + 4 * varint::MAX_BYTES;
+        if chunk.len > REMAINS_BYTES {
+            return self.send(chunk);
+        }
+        let mut remains = self.remains[(chunk.generation & 1) as usize].lock();
+        if (remains.len + head + chunk.len > BUFFER_BYTES || remains.batches == REMAINS_BATCHES)
+            && let Some(full) = remains.take()
+        {
+            self.push(full);
+        }
+        let at = match &remains.buffer {
+            Some(buffer) => buffer.start(),
+            None => match self.take() {
+                Some(buffer) => remains.buffer.insert(buffer).start(),
+                None => {
+                    drop(remains);
+                    return self.push(chunk);
+                }
+            },
+        };
+        let mut bytes = [0u8; 1 + 4 * varint::MAX_BYTES];
+        bytes[0] = Kind::EventBatch as u8;
+        let mut n = 1;
+        for v in [u64::from(chunk.generation), u64::from(chunk.tid), chunk.base_ns, chunk.len as u64] {
+            n += varint::write(&mut bytes[n..], v);
+        }
+        for part in [&bytes[..n], chunk.bytes()] {
+            // SAFETY: the buffer has room for both parts, as was seen above, and is held under the lock; the parts lie elsewhere.
+            unsafe { at.add(remains.len).copy_from_nonoverlapping(part.as_ptr(), part.len()) };
+            remains.len += part.len();
+        }
+        let i = remains.batches;
+        remains.tids[i] = chunk.tid;
+        remains.batches += 1;
+        remains.generation = chunk.generation;
+        drop(remains);
+        self.give_back(chunk.buffer);
+    }
+
+    /// Sends what ended threads left in a generation of that parity. The closer's, when it has quiesced.
+    pub(crate) fn send_remains(&self, parity: usize) {
+        if let Some(chunk) = self.remains[parity].lock().take() {
+            self.push(chunk);
+        }
+    }
+
+    /// There is always room: no more buffers exist than the channel holds.
+    fn push(&self, chunk: Chunk) {
+        let sent = self.full.0.try_send(chunk);
+        debug_assert!(sent.is_ok());
+        if self.sent.fetch_add(1, Ordering::Relaxed) + 1 == self.sent_early {
+            self.bell.ring();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // The trace is over and every section closed, so no buffer is in use.
+        for at in &self.slab_at {
+            let at = at.load(Ordering::Relaxed) as usize;
+            if let Some(at) = NonNull::new(core::ptr::with_exposed_provenance_mut(at)) {
+                // SAFETY: the slab was mapped with this size and alignment, and nothing uses it any more.
+                unsafe { pages::unmap(at, SLAB_BYTES, pages::GRANULE_BYTES) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_holds_and_buffers_come_back() {
+        let pool = Pool::new(2 * SLAB_BYTES);
+        let mut held: Vec<Buffer> = core::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(held.len(), 2 * SLAB_BUFFERS);
+        for b in &held {
+            // SAFETY: each buffer is ours and BUFFER_BYTES long.
+            unsafe { b.start().write_bytes(0xaa, BUFFER_BYTES) };
+        }
+        let mut starts: Vec<usize> = held.iter().map(|b| b.start() as usize).collect();
+        starts.sort_unstable();
+        assert!(starts.windows(2).all(|w| w[1] - w[0] >= BUFFER_BYTES), "buffers overlap");
+        pool.give_back(held.pop().expect("one"));
+        assert!(pool.take().is_some());
+        assert!(pool.take().is_none());
+    }
+}

@@ -1,0 +1,546 @@
+//! Closing a generation: the work of the writer's thread, and of nobody else.
+//!
+//! [`Closer::close`] moves the open generation on, waits until no thread writes to the old one, and puts the old one's batches
+//! together. Threads that were silent in it are spoken for: a trace that begins with this generation needs everybody's state.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::buffer::{Chunk, Content, Pool};
+use super::clock::CLOCK;
+use super::gauges::{self, Series};
+use super::gc_world::WORLD;
+use super::samples;
+use super::section::{CLOSING, GENERATION, ONE_OFF, PROCS_TOLD, TRACE};
+use super::state::{self, GONE};
+use super::tables::Tables;
+use super::thread::{self, Thread, life};
+use super::wire::{self, Events, Table, put, put_text};
+use super::{modules, string_table};
+use crate::format::private::{Section as Private, meta, series};
+use crate::format::{GoStatus, Kind, NO_THREAD, ProcStatus, Version};
+use crate::sys::thread::NAME_BYTES;
+use crate::sys::{barrier, clock, thread as os};
+
+/// The tracer's own goroutine and processor: they carry what belongs to no thread of the program.
+const OWN_GOROUTINE: u64 = 1;
+const OWN_PROCESSOR: u64 = 0;
+/// How long a name read from the system is believed.
+const NAME_FRESH_NS: u64 = 1_000_000_000;
+
+/// What was lost so far, by the reasons of [`Stats`](super::tracer::Stats).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lost {
+    pub(crate) full: u64,
+    pub(crate) reentrant: u64,
+    pub(crate) samples: u64,
+}
+
+pub(crate) struct Closer {
+    version: Version,
+    pool: Arc<Pool>,
+    calibration: clock::Calibration,
+    tables: Tables,
+    /// The open generation, and the first of the trace.
+    generation: u32,
+    first: u32,
+    /// When it opened, trace clock.
+    opened_ns: u64,
+    /// The sequence number under which the open generation says that a collection is under way.
+    gc_active: Option<u64>,
+    /// Batches of the open generation and of the next, out of their buffers.
+    held: Vec<u8>,
+    ahead: Vec<u8>,
+    /// The closed generation, until it is written: what stands before its threads' batches, these, and the rest.
+    head: Vec<u8>,
+    closed: Vec<u8>,
+    tail: Vec<u8>,
+    /// What the program had lost before this trace, and up to the last generation.
+    lost_before: Lost,
+    lost_last: Lost,
+    heap_quantum: u64,
+    /// The writer's thread id: its batches bear it.
+    own_tid: u64,
+}
+
+/// What the closer begins with.
+pub(crate) struct Opening {
+    pub(crate) version: Version,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) calibration: clock::Calibration,
+    pub(crate) tables: Tables,
+    pub(crate) generation: u32,
+    pub(crate) opened_ns: u64,
+    pub(crate) gc_active: Option<u64>,
+    pub(crate) heap_quantum: u64,
+}
+
+impl Closer {
+    /// For a trace whose first generation is `opening.generation`. Runs on the writer's thread.
+    pub(crate) fn new(opening: Opening) -> Closer {
+        let lost = lost_so_far();
+        Closer {
+            version: opening.version,
+            pool: opening.pool,
+            calibration: opening.calibration,
+            tables: opening.tables,
+            generation: opening.generation,
+            first: opening.generation,
+            opened_ns: opening.opened_ns,
+            gc_active: opening.gc_active,
+            held: Vec::new(),
+            ahead: Vec::new(),
+            head: opening.version.header().to_vec(),
+            closed: Vec::new(),
+            tail: Vec::new(),
+            lost_before: lost,
+            lost_last: lost,
+            heap_quantum: opening.heap_quantum,
+            own_tid: u64::from(os::id()),
+        }
+    }
+
+    /// Takes the filled buffers in, so that they can be filled anew.
+    pub(crate) fn collect(&mut self) {
+        collect(&self.pool, self.generation, &mut self.held, &mut self.ahead);
+    }
+
+    /// Whether so much has been collected that the generation had better be closed.
+    pub(crate) fn is_large(&self) -> bool {
+        self.held.len() >= self.pool.bytes_max() / 4
+    }
+
+    /// How many generations have been closed.
+    pub(crate) fn generations(&self) -> u32 {
+        self.generation - self.first
+    }
+
+    /// Whether the numbers of generations are used up.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.generation >= state::GEN_MAX - 1
+    }
+
+    /// What this trace has lost.
+    pub(crate) fn lost(&self) -> Lost {
+        let (now, before) = (self.lost_last, self.lost_before);
+        Lost {
+            full: now.full.saturating_sub(before.full),
+            reentrant: now.reentrant.saturating_sub(before.reentrant),
+            samples: now.samples.saturating_sub(before.samples),
+        }
+    }
+
+    /// What is to be written, in this order.
+    pub(crate) fn output(&self) -> [&[u8]; 3] {
+        [&self.head, &self.closed, &self.tail]
+    }
+
+    /// It has been written. The memory is kept.
+    pub(crate) fn written(&mut self) {
+        self.head.clear();
+        self.closed.clear();
+        self.tail.clear();
+    }
+
+    /// Closes the open generation, which is then the [`output`](Closer::output); opens the next one unless it is the `last`.
+    pub(crate) fn close(&mut self, last: bool) {
+        let n = self.generation;
+        let parity = (n & 1) as usize;
+        CLOSING.store(n, Ordering::SeqCst);
+        // SAFETY: this is the closer; the generation of the other parity has been closed before.
+        unsafe { CLOCK.set(1 - parity, self.calibration.next(CLOCK.of(parity))) };
+        let gc_active = self.gc_active.take();
+        {
+            // A collection's begin and end take this lock too, so that its sequence numbers rise with the generations.
+            let mut world = WORLD.lock();
+            if !last {
+                self.gc_active = world.active_in_next();
+            }
+            GENERATION.set(if last { 0 } else { n + 1 });
+        }
+        // SAFETY: the closer.
+        let closed_ns = unsafe { CLOCK.of(1 - parity) }.ns(clock::ticks());
+        barrier::heavy();
+        for t in thread::all() {
+            t.gate.quiesce(n, os::yield_now);
+        }
+        // Everything of generation n is now in the channel or in the threads' batches.
+        self.pool.send_remains(parity);
+        self.collect();
+        let (mut head, mut tail) = (core::mem::take(&mut self.head), core::mem::take(&mut self.tail));
+        self.write(&mut head, &mut tail, n, gc_active);
+        (self.head, self.tail) = (head, tail);
+        core::mem::swap(&mut self.closed, &mut self.held);
+        core::mem::swap(&mut self.held, &mut self.ahead);
+        ONE_OFF[parity].store(0, Ordering::Relaxed);
+        CLOSING.store(0, Ordering::SeqCst);
+        self.release_ended(n, last);
+        self.generation = n + 1;
+        self.opened_ns = closed_ns;
+    }
+
+    fn write(&mut self, head: &mut Vec<u8>, out: &mut Vec<u8>, n: u32, gc_active: Option<u64>) {
+        let (at, own) = (self.opened_ns, self.own_tid);
+        let parity = (n & 1) as usize;
+        let (wall, mono) = (clock::realtime_ns(), clock::monotonic_ns());
+        // The snapshot belongs to the batch's time.
+        let trace_now = {
+            // SAFETY: the closer; generation n's mapping is still in place.
+            unsafe { CLOCK.of(parity) }.ns(clock::ticks())
+        };
+        let back = trace_now.saturating_sub(at);
+        wire::sync(head, self.version, n, own, at, mono.saturating_sub(back), wall.saturating_sub(back));
+        let mut names: Vec<(u64, [u8; NAME_BYTES])> = vec![(OWN_GOROUTINE, *b"exectrace\0\0\0\0\0\0\0")];
+        let lost = self.take_losses();
+        self.own_events(head, n, gc_active, &lost);
+        for t in thread::all() {
+            self.speak_for(head, n, t, &mut names);
+        }
+        for t in thread::all() {
+            self.rest_of(out, n, t);
+        }
+        self.samples(out, n);
+        // Finding names may take long; the buffers that fill meanwhile are emptied in between.
+        let (pool, held, ahead) = (&self.pool, &mut self.held, &mut self.ahead);
+        self.tables.write(out, n, own, at, &names, &mut || collect(pool, n, held, ahead));
+        self.meta(out, n, (trace_now, mono, wall), &lost);
+        self.series(out, n);
+        if self.version.has_end_of_generation() {
+            out.push(Kind::EndOfGeneration as u8);
+        }
+    }
+
+    /// What has been lost since the last call.
+    fn take_losses(&mut self) -> Lost {
+        let now = lost_so_far();
+        let last = core::mem::replace(&mut self.lost_last, now);
+        Lost {
+            full: now.full.saturating_sub(last.full),
+            reentrant: now.reentrant.saturating_sub(last.reentrant),
+            samples: now.samples.saturating_sub(last.samples),
+        }
+    }
+
+    /// The tracer's own goroutine says what belongs to the generation as a whole.
+    fn own_events(&mut self, out: &mut Vec<u8>, n: u32, gc_active: Option<u64>, lost: &Lost) {
+        let at = self.opened_ns;
+        let name = super::section::stack_id::name_of(OWN_GOROUTINE);
+        let mut e = Events::new(at);
+        if n == self.first {
+            e.event(Kind::ProcStatus, at, [OWN_PROCESSOR, ProcStatus::Running as u64]);
+            e.event(Kind::GoStatusStack, at, [OWN_GOROUTINE, self.own_tid, GoStatus::Running as u64, name]);
+        } else {
+            e.event(Kind::ProcStatus, at, [OWN_PROCESSOR, ProcStatus::Idle as u64]);
+            e.event(Kind::ProcStart, at, [OWN_PROCESSOR, 1]);
+            e.event(Kind::GoStatusStack, at, [OWN_GOROUTINE, NO_THREAD, GoStatus::Waiting as u64, name]);
+            e.event(Kind::GoUnblock, at, [OWN_GOROUTINE, 1, 0]);
+            e.event(Kind::GoStart, at, [OWN_GOROUTINE, 2]);
+        }
+        let procs = PROCS_TOLD.fetch_max(thread::count() + 1, Ordering::Relaxed).max(thread::count() + 1);
+        e.event(Kind::ProcsChange, at, [u64::from(procs), 0]);
+        if let Some(seq) = gc_active {
+            e.event(Kind::GCActive, at, [seq]);
+        }
+        if let Some(goal) = gauges::goal() {
+            e.event(Kind::HeapGoal, at, [goal]);
+        }
+        if lost.full + lost.reentrant + lost.samples > 0 {
+            let text = format!(
+                "{} events lost because no buffer was left, {} inside other events; {} samples lost",
+                lost.full, lost.reentrant, lost.samples
+            );
+            let (key, value) = (self.tables.use_text("exectrace: lost", n), self.tables.use_text(&text, n));
+            e.event(Kind::UserLog, at, [0, key, value, 0]);
+        }
+        let reason = self.tables.use_text("system goroutine wait", n);
+        e.event(Kind::GoBlock, at, [reason, 0]);
+        e.event(Kind::ProcStop, at, []);
+        e.write(out, n, self.own_tid);
+    }
+
+    /// The states of a thread that nobody has told in generation n, in its name and dated at the generation's begin. Notes its name.
+    fn speak_for(&mut self, out: &mut Vec<u8>, n: u32, t: &Thread, names: &mut Vec<(u64, [u8; NAME_BYTES])>) {
+        if t.life.load(Ordering::Acquire) == life::FREE {
+            return;
+        }
+        let trace = TRACE.load(Ordering::Relaxed);
+        let at = self.opened_ns;
+        let mut e = Events::new(at);
+        let tid = t.tid.load(Ordering::Relaxed);
+        if t.processor_trace.load(Ordering::Relaxed) == trace
+            && let Some((state, range)) = t.processor.get().missing_in(n)
+        {
+            e.event(Kind::ProcStatus, at, [t.processor_id(), u64::from(state)]);
+            if range {
+                e.event(Kind::GCSweepActive, at, [t.processor_id()]);
+            }
+        }
+        let word = t.go.get();
+        let goid = t.goid.load(Ordering::Relaxed);
+        let mut silent = None;
+        if t.go_trace.load(Ordering::Acquire) == trace {
+            names.push((goid, self.name(t, tid)));
+            silent = word.missing_in(n);
+        }
+        if let Some((state, range)) = silent {
+            let on_thread = state == state::go(GoStatus::Running) || state == state::go(GoStatus::Syscall);
+            let m = if on_thread { u64::from(tid) } else { NO_THREAD };
+            let name = super::section::stack_id::name_of(goid);
+            e.event(Kind::GoStatusStack, at, [goid, m, u64::from(state), name]);
+            if range {
+                e.event(Kind::GCMarkAssistActive, at, [goid]);
+            }
+            if t.ended_silently_in.load(Ordering::Relaxed) == n {
+                end_for(&mut e, at, t, state, goid, word.seq);
+            }
+        }
+        e.write(out, n, u64::from(tid));
+    }
+
+    /// The name of a thread: what it was told, or what the system says.
+    fn name(&self, t: &Thread, tid: u32) -> [u8; NAME_BYTES] {
+        let read_ns = t.name_read_ns.load(Ordering::Relaxed);
+        if tid != 0
+            && t.life.load(Ordering::Relaxed) == life::ALIVE
+            && (read_ns == 0 || read_ns + NAME_FRESH_NS < self.opened_ns)
+        {
+            let name = if t.is_main() { *b"main\0\0\0\0\0\0\0\0\0\0\0\0" } else { os::name_of(tid) };
+            if name[0] != 0 {
+                t.set_name(name);
+            }
+            t.name_read_ns.store(self.opened_ns, Ordering::Relaxed);
+        }
+        t.name()
+    }
+
+    /// What is left in a thread's buffers of generation n.
+    fn rest_of(&mut self, out: &mut Vec<u8>, n: u32, t: &Thread) {
+        let parity = (n & 1) as usize;
+        let tid = t.tid.load(Ordering::Relaxed);
+        for (cell, content) in [(&t.events[parity], Content::Events), (&t.strings[parity], Content::Strings)] {
+            // SAFETY: the closer, of a generation that has quiesced: the owner does not touch this parity's batches until
+            // the generation after the next opens.
+            let batch = unsafe { cell.get() };
+            let Some(mut chunk) = batch.take_chunk(content, n, tid) else { continue };
+            if chunk.len > 0 {
+                if content == Content::Events && t.stw_open[parity].swap(0, Ordering::Relaxed) != 0 {
+                    chunk = end_stw(chunk);
+                }
+                wire::batch(out, n, u64::from(tid), chunk.base_ns, chunk.bytes());
+            }
+            self.pool.give_back(chunk.buffer);
+        }
+        t.stw_open[parity].store(0, Ordering::Relaxed);
+    }
+
+    fn samples(&mut self, out: &mut Vec<u8>, n: u32) {
+        let mut table = Table::new(Kind::CPUSamples, n, self.own_tid, self.opened_ns);
+        samples::drain(n, |s| {
+            table.record(out, |data| {
+                data.push(Kind::CPUSample as u8);
+                let stack = super::section::stack_id::captured(s.stack);
+                for v in [s.time_ns, u64::from(s.tid), s.processor, s.goid, stack] {
+                    put(data, v);
+                }
+            });
+        });
+        table.flush(out);
+    }
+
+    /// What wrote the trace and how.
+    fn meta(&self, out: &mut Vec<u8>, n: u32, (trace_ns, mono_ns, wall_ns): (u64, u64, u64), lost: &Lost) {
+        let mut data = Vec::with_capacity(256);
+        let mut put_pair = |key: &str, value: &str| {
+            put_text(&mut data, key.as_bytes());
+            put_text(&mut data, value.as_bytes());
+        };
+        put_pair(meta::WRITER, concat!("exectrace ", env!("CARGO_PKG_VERSION")));
+        for (key, value) in [
+            (meta::PID, u64::from(os::process_id())),
+            (meta::TRACE_NS, trace_ns),
+            (meta::MONO_NS, mono_ns),
+            (meta::WALL_NS, wall_ns),
+            (meta::LOST_EVENTS, lost.full + lost.reentrant),
+            (meta::LOST_SAMPLES, lost.samples),
+            (meta::HEAP_QUANTUM, self.heap_quantum),
+        ] {
+            put_pair(key, &value.to_string());
+        }
+        if self.tables.is_raw() {
+            put_pair(meta::RAW_PCS, "1");
+        }
+        wire::private(out, n, self.own_tid, self.opened_ns, Private::Meta, &data);
+        if self.tables.is_raw() {
+            let mut data = Vec::new();
+            for module in modules::modules() {
+                let begin = data.len();
+                for v in [module.start as u64, module.end as u64, module.file_offset] {
+                    put(&mut data, v);
+                }
+                let id: String = module.build_id.iter().map(|b| format!("{b:02x}")).collect();
+                put_text(&mut data, id.as_bytes());
+                put_text(&mut data, module.path.as_bytes());
+                if data.len() > 60_000 {
+                    data.truncate(begin);
+                    break;
+                }
+            }
+            wire::private(out, n, self.own_tid, self.opened_ns, Private::Modules, &data);
+        }
+    }
+
+    /// The parts of the heap, each by itself, if there is more than one.
+    fn series(&mut self, out: &mut Vec<u8>, n: u32) {
+        let mut points: Vec<(Series, u64, u64)> = Vec::new();
+        gauges::drain(n, |series, at, value| points.push((series, at, value)));
+        points.sort_by_key(|&(series, at, _)| (series, at));
+        let mut points = points.as_slice();
+        while let Some(&(series, ..)) = points.first() {
+            // At most 20 bytes a point: a run of 3,000 fits a batch.
+            let run = points.iter().take(3_000).take_while(|p| p.0 == series).count();
+            let mut data = Vec::new();
+            put_text(&mut data, series_name(series).as_bytes());
+            put(&mut data, run as u64);
+            let (mut last_ns, mut last) = (self.opened_ns, 0i64);
+            for &(_, at, value) in &points[..run] {
+                let at = at.max(last_ns);
+                put(&mut data, at - last_ns);
+                put(&mut data, crate::format::varint::zigzag((value as i64).wrapping_sub(last)));
+                (last_ns, last) = (at, value as i64);
+            }
+            wire::private(out, n, self.own_tid, self.opened_ns, Private::Series, &data);
+            points = &points[run..];
+        }
+    }
+
+    /// Gives back the entries of threads that ended, when nothing is owed for them any more.
+    fn release_ended(&self, n: u32, last: bool) {
+        for t in thread::all() {
+            if t.life.load(Ordering::Acquire) != life::ENDED {
+                continue;
+            }
+            let silent = t.ended_silently_in.load(Ordering::Relaxed);
+            let word = t.go.get();
+            if last || (if silent != 0 { silent <= n } else { word.generation <= n }) {
+                if silent != 0 {
+                    t.go.set(word.gone());
+                    let idle = state::processor(ProcStatus::Idle);
+                    t.processor.set(t.processor.get().with_range(false).with_state(idle));
+                }
+                thread::release(t);
+            }
+        }
+    }
+
+    /// The trace is over.
+    pub(crate) fn finish(mut self) -> Lost {
+        self.tables.clear();
+        self.lost()
+    }
+
+    /// Gives every buffer of every thread back without writing it: the sink has failed. `GENERATION` is 0.
+    pub(crate) fn abandon(&mut self) {
+        barrier::heavy();
+        for t in thread::all() {
+            t.gate.quiesce(u32::MAX, os::yield_now);
+            for parity in 0..2 {
+                for cell in [&t.events[parity], &t.strings[parity]] {
+                    // SAFETY: no generation is open and no section is: nobody but the closer touches batches.
+                    if let Some((buffer, ..)) = unsafe { cell.get() }.take() {
+                        self.pool.give_back(buffer);
+                    }
+                }
+                t.stw_open[parity].store(0, Ordering::Relaxed);
+            }
+        }
+        (0..2).for_each(|parity| self.pool.send_remains(parity));
+        while let Some(chunk) = self.pool.take_full() {
+            self.pool.give_back(chunk.buffer);
+        }
+        for (parity, one_off) in ONE_OFF.iter().enumerate() {
+            super::stacks::drain_used(parity, |_| {});
+            string_table::drain_used(parity, |_| {});
+            super::obituary::drain(parity, |_, _| {});
+            one_off.store(0, Ordering::Relaxed);
+        }
+        samples::drain(u32::MAX, |_| {});
+        gauges::drain(u32::MAX, |_, _, _| {});
+        CLOSING.store(0, Ordering::SeqCst);
+        self.release_ended(u32::MAX, true);
+    }
+}
+
+/// Takes filled buffers in: those of `generation` to `held`, those of the next to `ahead`, which is bounded as the buffers are: what
+/// does not fit stays in its buffer, until there are none left and events are lost.
+fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>) {
+    while ahead.len() < pool.bytes_max() {
+        let Some(chunk) = pool.take_full() else { return };
+        let to = if chunk.generation == generation { &mut *held } else { &mut *ahead };
+        debug_assert!(chunk.generation == generation || chunk.generation == generation + 1);
+        match chunk.content {
+            Content::Batches => to.extend_from_slice(chunk.bytes()),
+            Content::Events | Content::Strings => {
+                wire::batch(to, chunk.generation, u64::from(chunk.tid), chunk.base_ns, chunk.bytes());
+            }
+        }
+        pool.give_back(chunk.buffer);
+    }
+}
+
+/// The end of a thread that could not say so itself. `state` is that of its goroutine, `seq` its events in this generation: none.
+fn end_for(e: &mut Events, at: u64, t: &Thread, state: u8, goid: u64, _seq: u32) {
+    let processor = t.processor.get();
+    let mut running = state == state::go(GoStatus::Running);
+    if state == state::go(GoStatus::Syscall) {
+        e.event(Kind::GoSyscallEnd, at, []);
+        running = true;
+    }
+    if !running {
+        if processor.state() == state::processor(ProcStatus::Idle) {
+            e.event(Kind::ProcStart, at, [t.processor_id(), 1]);
+        }
+        let mut seq = 1;
+        if state == state::go(GoStatus::Waiting) {
+            e.event(Kind::GoUnblock, at, [goid, seq, 0]);
+            seq += 1;
+        }
+        if state != GONE {
+            e.event(Kind::GoStart, at, [goid, seq]);
+        }
+    }
+    e.event(Kind::GoDestroy, at, []);
+    e.event(Kind::ProcStop, at, []);
+}
+
+/// The stop-the-world that is open at the end of a chunk ends there (and begins again in the thread's next generation): the format
+/// has no way to say that one goes on.
+fn end_stw(mut chunk: Chunk) -> Chunk {
+    // Two bytes, which every batch has room for: it is exchanged while much more is left.
+    if chunk.len + 2 <= super::buffer::BUFFER_BYTES {
+        // SAFETY: the chunk owns its buffer, and the two bytes are inside.
+        unsafe {
+            let at = chunk.buffer.start().add(chunk.len);
+            at.write(Kind::STWEnd as u8);
+            at.add(1).write(1);
+        }
+        chunk.len += 2;
+    }
+    chunk
+}
+
+fn series_name(s: Series) -> String {
+    if s == Series::NATIVE {
+        return series::NATIVE_HEAP.to_owned();
+    }
+    let what = if s.0.is_multiple_of(2) { "live_bytes" } else { "goal_bytes" };
+    format!("{}{}.{what}", series::GC_PREFIX, s.0 / 2)
+}
+
+fn lost_so_far() -> Lost {
+    let mut lost = Lost { samples: u64::from(samples::LOST.load(Ordering::Relaxed)), ..Lost::default() };
+    for t in thread::all() {
+        lost.full += t.lost_full.load(Ordering::Relaxed);
+        lost.reentrant += t.lost_reentrant.load(Ordering::Relaxed);
+    }
+    lost
+}

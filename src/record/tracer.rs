@@ -1,0 +1,527 @@
+//! Starting and stopping: the state of the tracer as its user sees it.
+//!
+//! ```text
+//!  IDLE --start--> STARTING --> RUNNING --stop--> STOPPING --> IDLE
+//! ```
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::buffer::Pool;
+use super::clock::CLOCK;
+use super::gc_world::WORLD;
+use super::generation::Opening;
+use super::section::{GENERATION, POOL, PROCS_TOLD, SAMPLE_PERIOD_NS, TRACE};
+use super::state::{self, Word};
+use super::symbolize::Symbolizer;
+use super::tables::{Resolve, Tables};
+use super::thread::{self, Internal, activity, busy, life};
+use super::writer::{self, Job, Shared, Sink};
+use super::{gauges, reasons, samples, stacks};
+use crate::format::{GoStatus, MAX_FRAMES, ProcStatus, Version};
+use crate::sys::lock::Lock;
+use crate::sys::{barrier, cgroup, clock, thread as os};
+
+/// Default of [`Tracer::heap_quantum`]. At 64 KiB the curve of a heap of a few MiB is still smooth, a thread that
+/// allocates 1 GB/s writes 16,000 events (130 KB) a second, and the adding-up costs below 0.1 ns an allocation of 64 bytes.
+pub(crate) const HEAP_QUANTUM: usize = 64 << 10;
+/// Default of [`Tracer::buffer_bytes`].
+const BUFFER_BYTES: usize = 64 << 20;
+/// Default of [`Tracer::stack_depth`].
+const STACK_DEPTH: usize = 64;
+/// Default of [`Tracer::cpu_sample_hz`]: Go's rate.
+const SAMPLE_HZ: u32 = 100;
+/// Beyond this the kernel's tick limits the rate, and the samples begin to disturb.
+const SAMPLE_HZ_MAX: u32 = 1000;
+/// Shorter periods only move the cost of closing.
+const PERIOD_MIN: Duration = Duration::from_micros(50);
+
+/// What is recorded, besides what the program says itself. Read by hooks.
+pub(crate) static RECORD: AtomicU32 = AtomicU32::new(0);
+pub(crate) const RECORD_HEAP: u32 = 1;
+pub(crate) const RECORD_BLOCKING: u32 = 2;
+pub(crate) const RECORD_SYSCALLS: u32 = 4;
+/// Bytes by which a thread's net allocation must move before it is published. Changed at start and stop.
+pub(crate) static QUANTUM: AtomicU64 = AtomicU64::new(HEAP_QUANTUM as u64);
+
+/// When program counters are turned into function names, files and lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Symbolize {
+    /// In the process, by the tracer's thread, as each generation is written. The trace is complete by itself.
+    #[default]
+    Live,
+    /// Not at all: the trace holds raw program counters and a map of the modules with their build ids. For programs that cannot spare
+    /// the time and memory (a few hundred milliseconds and some 50 MB for a large binary with debug information).
+    Never,
+}
+
+/// How to trace: a builder. `Tracer::new().start(sink)` is [`start`](crate::start).
+///
+/// ```no_run
+/// use std::time::Duration;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// exectrace::Tracer::new()
+///     .stack_depth(32)
+///     .generation_period(Duration::from_millis(250))
+///     .start(std::fs::File::create("trace.out")?)?;
+/// # exectrace::stop()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a tracer does nothing before `start`"]
+pub struct Tracer {
+    version: Version,
+    period: Duration,
+    stack_depth: usize,
+    heap_quantum: usize,
+    buffer_bytes: usize,
+    symbolize: Symbolize,
+    sample_hz: u32,
+    memory_limit: Option<u64>,
+    record: u32,
+}
+
+impl Default for Tracer {
+    fn default() -> Tracer {
+        Tracer::new()
+    }
+}
+
+impl Tracer {
+    /// The defaults: everything is recorded, for Go 1.23 and later.
+    pub const fn new() -> Tracer {
+        Tracer {
+            version: Version::Go123,
+            period: Duration::from_secs(1),
+            stack_depth: STACK_DEPTH,
+            heap_quantum: HEAP_QUANTUM,
+            buffer_bytes: BUFFER_BYTES,
+            symbolize: Symbolize::Live,
+            sample_hz: SAMPLE_HZ,
+            memory_limit: None,
+            record: RECORD_HEAP | RECORD_BLOCKING | RECORD_SYSCALLS,
+        }
+    }
+
+    /// The version of the format. Go 1.23's (the default) is read by Go 1.23 and later and by every other tool; 1.26's by Go 1.26
+    /// and later, where it brings the wall clock and generations that end with a mark. [`start`](Tracer::start) refuses 1.22,
+    /// which cannot name goroutines.
+    pub const fn version(mut self, version: Version) -> Tracer {
+        self.version = version;
+        self
+    }
+
+    /// How long a generation lasts; 1 s by default, at least 50 µs. What a killed process loses is at most one generation.
+    pub const fn generation_period(mut self, period: Duration) -> Tracer {
+        self.period = period;
+        self
+    }
+
+    /// The most frames of a stack, up to 128; 64 by default. 0 records no stacks.
+    pub const fn stack_depth(mut self, frames: usize) -> Tracer {
+        self.stack_depth = frames;
+        self
+    }
+
+    /// By how many bytes a thread's live heap must move before the heap curve shows it; 64 KiB by default. The curve is true to
+    /// within the number of threads times this.
+    pub const fn heap_quantum(mut self, bytes: usize) -> Tracer {
+        self.heap_quantum = bytes;
+        self
+    }
+
+    /// The most memory that buffers may take; 64 MiB by default, at least 1 MiB. When the sink is slower than the program, events
+    /// beyond it are lost, and counted.
+    pub const fn buffer_bytes(mut self, bytes: usize) -> Tracer {
+        self.buffer_bytes = bytes;
+        self
+    }
+
+    /// When stacks are given names.
+    pub const fn symbolize(mut self, when: Symbolize) -> Tracer {
+        self.symbolize = when;
+        self
+    }
+
+    /// How often each thread is sampled per second of its CPU time; 100 by default, at most 1000, 0 for never. There are no samples
+    /// if the program handles `SIGPROF` itself.
+    pub const fn cpu_sample_hz(mut self, hz: u32) -> Tracer {
+        self.sample_hz = hz;
+        self
+    }
+
+    /// The limit in bytes that the heap's goal shows when there is no GC heap. By default that of the control group, if it has one.
+    pub const fn memory_limit(mut self, bytes: u64) -> Tracer {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Whether the heap's size is recorded; it is by default, where [`Alloc`](crate::Alloc) is the global allocator.
+    pub const fn heap(self, on: bool) -> Tracer {
+        self.recording(RECORD_HEAP, on)
+    }
+
+    /// Whether waiting and waking are recorded; they are by default, where [`interpose!`](crate::interpose) is in place.
+    pub const fn blocking(self, on: bool) -> Tracer {
+        self.recording(RECORD_BLOCKING, on)
+    }
+
+    /// Whether system calls are recorded; they are by default, where [`interpose!`](crate::interpose) is in place.
+    pub const fn syscalls(self, on: bool) -> Tracer {
+        self.recording(RECORD_SYSCALLS, on)
+    }
+
+    const fn recording(mut self, what: u32, on: bool) -> Tracer {
+        self.record = if on { self.record | what } else { self.record & !what };
+        self
+    }
+
+    /// Begins to trace into `sink`.
+    ///
+    /// The sink is written to by a thread of the tracer's, a generation at a time, and dropped by [`stop`](crate::stop). It may be
+    /// slow, fail or panic: the program does not wait for it.
+    ///
+    /// # Errors
+    /// [`StartError::AlreadyOn`] if a trace is on, or has failed and was not yet stopped; other variants if the system refuses
+    /// something.
+    pub fn start(self, sink: impl Write + Send + 'static) -> Result<(), StartError> {
+        self.start_boxed(Box::new(sink))
+    }
+
+    fn start_boxed(self, sink: Sink) -> Result<(), StartError> {
+        if self.version < Version::Go123 {
+            return Err(StartError::Version(self.version));
+        }
+        {
+            let mut state = STATE.lock();
+            if !matches!(*state, State::Idle) {
+                return Err(StartError::AlreadyOn);
+            }
+            *state = State::Busy;
+        }
+        // The caller's own part in the trace begins with this.
+        let _ = thread::current_or_attach();
+        let result = match Internal::enter() {
+            Some(internal) => self.begin(sink, &internal),
+            None => Err((StartError::OutOfMemory, sink)),
+        };
+        let (state, result, sink) = match result {
+            Ok(running) => (State::Running(running), Ok(()), None),
+            Err((e, sink)) => (State::Idle, Err(e), Some(sink)),
+        };
+        *STATE.lock() = state;
+        drop(sink);
+        result
+    }
+
+    fn begin(self, sink: Sink, _internal: &Internal) -> Result<Running, (StartError, Sink)> {
+        watch_forks();
+        barrier::prepare();
+        clock::prepare();
+        stacks::prepare(self.stack_depth.min(MAX_FRAMES));
+        reasons::prepare();
+        let mut calibration = clock::Calibration::new();
+        let generation = LAST_GENERATION.load(Ordering::Relaxed) + 1;
+        let mapping = calibration.mapping();
+        // SAFETY: no generation is open.
+        unsafe { CLOCK.set((generation & 1) as usize, mapping) };
+        let opened_ns = mapping.ns(clock::ticks());
+        let pool = Arc::new(Pool::new(self.buffer_bytes));
+        let resolve = match self.symbolize {
+            Symbolize::Live => Resolve::Symbols(Box::new(Symbolizer::new())),
+            Symbolize::Never => Resolve::Raw,
+        };
+        gauges::set_limit(self.memory_limit.or_else(cgroup::memory_limit).unwrap_or(0));
+        TRACE.fetch_add(1, Ordering::Relaxed);
+        PROCS_TOLD.store(0, Ordering::Relaxed);
+        announce(generation);
+        let shared = Arc::new(Shared {
+            pool: pool.clone(),
+            stop: AtomicBool::new(false),
+            advance: AtomicBool::new(false),
+            closed: AtomicU64::new(0),
+        });
+        let opening = Opening {
+            version: self.version,
+            pool: pool.clone(),
+            calibration,
+            tables: Tables::new(resolve),
+            generation,
+            opened_ns,
+            gc_active: WORLD.lock().begin_trace(),
+            heap_quantum: self.heap_quantum as u64,
+        };
+        let period = self.period.max(PERIOD_MIN);
+        let job = Job { shared: shared.clone(), period, input: Some((opening, sink)), outcome: None };
+        let slot = Box::into_raw(Box::new(Some(job)));
+        // SAFETY: the slot stays until the thread has been joined, and nobody else touches it before; `main` catches panics.
+        let spawned = unsafe { os::OwnThread::spawn(writer::main, slot.cast()) };
+        let thread = match spawned {
+            Ok(t) => t,
+            Err(errno) => {
+                // SAFETY: the thread does not exist, so the box is ours again.
+                let job = unsafe { Box::from_raw(slot) };
+                let sink = job.and_then(|job| job.input).map_or_else(|| Box::new(io::sink()) as Sink, |(_, sink)| sink);
+                return Err((StartError::Thread(io::Error::from_raw_os_error(errno)), sink));
+            }
+        };
+        let samples_wanted = self.sample_hz > 0 && samples::prepare();
+        let hz = self.sample_hz.clamp(1, SAMPLE_HZ_MAX);
+        SAMPLE_PERIOD_NS.store(if samples_wanted { 1_000_000_000 / u64::from(hz) } else { 0 }, Ordering::Relaxed);
+        RECORD.store(self.record, Ordering::Relaxed);
+        QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
+        POOL.store(Arc::as_ptr(&pool).cast_mut(), Ordering::Release);
+        GENERATION.set(generation);
+        for t in thread::all() {
+            if t.life.load(Ordering::Acquire) == life::ALIVE
+                && t.go_trace.load(Ordering::Relaxed) == TRACE.load(Ordering::Relaxed)
+            {
+                samples::watch(t);
+            }
+        }
+        Ok(Running { shared, slot, thread: Some(thread) })
+    }
+}
+
+/// Tells the coming trace of the threads that exist: they get a status in its first generation, from themselves or from the closer.
+fn announce(generation: u32) {
+    let trace = TRACE.load(Ordering::Relaxed);
+    for t in thread::all() {
+        let alive = t.life.load(Ordering::Acquire) == life::ALIVE;
+        if !alive || t.internal.load(Ordering::Relaxed) || t.busy.load(Ordering::Relaxed) == busy::TRACER {
+            continue;
+        }
+        let (go, processor) = match t.activity.load(Ordering::Relaxed) {
+            activity::WAITING => (GoStatus::Waiting, ProcStatus::Idle),
+            activity::SYSCALL => (GoStatus::Syscall, ProcStatus::Syscall),
+            _ => (GoStatus::Running, ProcStatus::Running),
+        };
+        t.go.set(Word::known_before(generation, state::go(go)));
+        t.processor.set(Word::known_before(generation, state::processor(processor)));
+        t.go_trace.store(trace, Ordering::Release);
+        t.processor_trace.store(trace, Ordering::Release);
+    }
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    slot: *mut Option<Job>,
+    thread: Option<os::OwnThread>,
+}
+
+// SAFETY: the slot belongs to the writer's thread until it is joined, and then to whoever has the value.
+unsafe impl Send for Running {}
+
+enum State {
+    Idle,
+    /// Somebody starts or stops.
+    Busy,
+    Running(Running),
+}
+
+static STATE: Lock<State> = Lock::new(State::Idle);
+/// The last generation that was ever open: numbers are never used twice. Written by whoever stops.
+static LAST_GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// Whether a trace is on and has not failed.
+pub(crate) fn is_enabled() -> bool {
+    GENERATION.is_open()
+}
+
+/// See [`stop`](crate::stop).
+pub(crate) fn stop() -> Result<Stats, StopError> {
+    let running = {
+        let mut state = STATE.lock();
+        match core::mem::replace(&mut *state, State::Busy) {
+            State::Running(running) => running,
+            other => {
+                *state = other;
+                return Err(StopError::NotOn);
+            }
+        }
+    };
+    let (sink, result) = match Internal::enter() {
+        Some(_internal) => finish(running),
+        None => finish(running),
+    };
+    *STATE.lock() = State::Idle;
+    drop(sink);
+    result
+}
+
+fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
+    running.shared.stop.store(true, Ordering::Release);
+    running.shared.pool.bell.ring();
+    if let Some(thread) = running.thread.take() {
+        thread.join();
+    }
+    SAMPLE_PERIOD_NS.store(0, Ordering::Relaxed);
+    QUANTUM.store(HEAP_QUANTUM as u64, Ordering::Relaxed);
+    for t in thread::all() {
+        samples::unwatch(t);
+    }
+    // The writer is gone, the generation closed and every section ended: nobody uses the pool.
+    POOL.store(core::ptr::null_mut(), Ordering::Release);
+    // SAFETY: the thread has been joined, so the box is ours.
+    let job = unsafe { Box::from_raw(running.slot) };
+    let Some(outcome) = job.and_then(|job| job.outcome) else {
+        let error = io::Error::other("the tracer's thread failed");
+        return (Box::new(io::sink()), Err(StopError::Sink { error, stats: Stats::default() }));
+    };
+    LAST_GENERATION.fetch_add(outcome.generations + 1, Ordering::Relaxed);
+    let stats = Stats {
+        bytes: outcome.bytes,
+        generations: outcome.generations,
+        lost_events_full: outcome.lost.full,
+        lost_events_reentrant: outcome.lost.reentrant,
+        lost_samples: outcome.lost.samples,
+        stacks_lost: stacks::lost(),
+    };
+    match outcome.error {
+        None => (outcome.sink, Ok(stats)),
+        Some(error) => (outcome.sink, Err(StopError::Sink { error, stats })),
+    }
+}
+
+/// Asks for the open generation to be closed now, and waits until it has been written. Does nothing when tracing is off.
+pub(crate) fn flush() {
+    let _internal = Internal::enter();
+    let shared = match &*STATE.lock() {
+        State::Running(running) => running.shared.clone(),
+        _ => return,
+    };
+    // A closing that is under way may have begun before this call: wait for the one after it.
+    let enough = shared.closed.load(Ordering::Acquire) + 2;
+    while shared.closed.load(Ordering::Acquire) < enough && !shared.stop.load(Ordering::Acquire) {
+        shared.advance.store(true, Ordering::Release);
+        shared.pool.bell.ring();
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+extern "C" fn nothing() {}
+
+/// Has the tracer told of forks, from the first call on. May allocate, in libc.
+pub(crate) fn watch_forks() {
+    os::on_fork(nothing, nothing, in_child);
+}
+
+/// In the child of a `fork`: it is not traced, and its tracer is as new.
+extern "C" fn in_child() {
+    GENERATION.set(0);
+    super::section::CLOSING.store(0, Ordering::Relaxed);
+    POOL.store(core::ptr::null_mut(), Ordering::Relaxed);
+    SAMPLE_PERIOD_NS.store(0, Ordering::Relaxed);
+    // SAFETY: the child's only thread; the state is overwritten.
+    unsafe { STATE.reset() };
+    // What ran belongs to the parent: its sink must not be dropped here, or its bytes might be written twice.
+    core::mem::forget(core::mem::replace(&mut *STATE.lock(), State::Idle));
+    // SAFETY: the child's only thread; the world is overwritten at the next start.
+    unsafe { WORLD.reset() };
+    // SAFETY: in the child, by the thread that forked.
+    unsafe { super::string_table::after_fork() };
+    // SAFETY: as above.
+    unsafe { thread::after_fork() };
+    thread::IN_CHILD.call();
+    // Generations that other threads opened are not known here: leave a gap.
+    LAST_GENERATION.fetch_add(1 << 20, Ordering::Relaxed);
+}
+
+/// Why tracing could not begin.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A trace is on already, or has failed and was not stopped yet.
+    AlreadyOn,
+    /// The tracer does not write this version of the format.
+    Version(Version),
+    /// The system has no memory for the tracer's own needs.
+    OutOfMemory,
+    /// The tracer's thread could not be made.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::AlreadyOn => write!(f, "tracing is already on: call stop first"),
+            StartError::Version(v) => write!(f, "format version 1.{} cannot be written: use 1.23 or later", v.minor()),
+            StartError::OutOfMemory => write!(f, "no memory for the tracer"),
+            StartError::Thread(e) => write!(f, "the tracer's thread could not be made: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Thread(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+/// Why a trace did not end well.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StopError {
+    /// No trace is on.
+    NotOn,
+    /// Writing failed, and the trace ended there: the first error, and what had been written and lost.
+    Sink {
+        /// What the sink returned.
+        error: io::Error,
+        /// As for a trace that ended well.
+        stats: Stats,
+    },
+}
+
+impl fmt::Display for StopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StopError::NotOn => write!(f, "tracing is not on"),
+            StopError::Sink { error, stats } => {
+                write!(f, "the trace could not be written beyond {} bytes: {error}", stats.bytes)
+            }
+        }
+    }
+}
+
+impl std::error::Error for StopError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StopError::NotOn => None,
+            StopError::Sink { error, .. } => Some(error),
+        }
+    }
+}
+
+/// What a trace came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Bytes given to the sink.
+    pub bytes: u64,
+    /// Generations written.
+    pub generations: u32,
+    /// Events that were not recorded because no buffer was left: the sink was too slow for the bound on buffers.
+    pub lost_events_full: u64,
+    /// Events that came while another was being recorded on the same thread: in signal handlers.
+    pub lost_events_reentrant: u64,
+    /// CPU samples that came while an event was being recorded, or found no room.
+    pub lost_samples: u64,
+    /// Stacks that found no room in the stack table: their events have none. Counted since the program began.
+    pub stacks_lost: u64,
+}
+
+impl Stats {
+    /// Events that were not recorded, all reasons together.
+    #[must_use]
+    pub fn lost_events(&self) -> u64 {
+        self.lost_events_full + self.lost_events_reentrant
+    }
+}

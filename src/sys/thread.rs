@@ -1,0 +1,242 @@
+//! Threads: their ids and names, notice of their end and of `fork`, and one thread of our own.
+
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The longest thread name that Linux keeps, with its final zero byte.
+pub(crate) const NAME_BYTES: usize = 16;
+
+/// The kernel's id of the calling thread. A system call: keep the result.
+pub(crate) fn id() -> u32 {
+    imp::id()
+}
+
+/// The process id.
+pub(crate) fn process_id() -> u32 {
+    imp::process_id()
+}
+
+/// The name of the calling thread, zero-padded.
+pub(crate) fn own_name() -> [u8; NAME_BYTES] {
+    imp::own_name()
+}
+
+/// Gives the processor up for a moment.
+pub(crate) fn yield_now() {
+    imp::yield_now();
+}
+
+/// 0: no key yet. Otherwise the key plus one. Written once, by whoever creates the key first.
+static EXIT_KEY: AtomicU64 = AtomicU64::new(0);
+
+/// Has `at_exit(value)` called when the calling thread ends, once for each call of this function; it may arm itself again.
+///
+/// Thread-specific data of POSIX: destructors run after those of Rust's thread-locals, up to four rounds of them. They do not
+/// run for the main thread, nor for threads that are alive when the process exits. Returns false if there is no key to be had.
+pub(crate) fn on_exit(at_exit: extern "C" fn(*mut c_void), value: *mut c_void) -> bool {
+    let mut key = EXIT_KEY.load(Ordering::Acquire);
+    if key == 0 {
+        let mut fresh: libc::pthread_key_t = 0;
+        // SAFETY: `fresh` is valid for a write, and the destructor has the right type.
+        if unsafe { libc::pthread_key_create(&mut fresh, Some(at_exit_trampoline(at_exit))) } != 0 {
+            return false;
+        }
+        let mine = u64::from(fresh) + 1;
+        key = match EXIT_KEY.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => mine,
+            Err(theirs) => {
+                // SAFETY: the key was created above and nobody has seen it.
+                unsafe { libc::pthread_key_delete(fresh) };
+                theirs
+            }
+        };
+    }
+    // SAFETY: the key exists and is never deleted.
+    unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, value) == 0 }
+}
+
+fn at_exit_trampoline(f: extern "C" fn(*mut c_void)) -> unsafe extern "C" fn(*mut c_void) {
+    f
+}
+
+static FORK_HANDLERS: AtomicBool = AtomicBool::new(false);
+
+/// Has the three functions called around each `fork` of the process, from the first call on: before it, after it in the
+/// parent, and after it in the child. Later calls do nothing. May allocate (in libc), so it is not for hooks.
+pub(crate) fn on_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    if !FORK_HANDLERS.swap(true, Ordering::AcqRel) {
+        // SAFETY: the functions have the right type and live for ever. A failure (out of memory) leaves fork unprotected:
+        // the child then inherits tracing that nobody writes, which costs it its buffers' memory and nothing else.
+        unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
+    }
+}
+
+/// A thread made without Rust's runtime: nothing is allocated through the global allocator on either side.
+#[derive(Debug)]
+pub(crate) struct OwnThread(libc::pthread_t);
+
+// SAFETY: a pthread_t may be joined from any thread.
+unsafe impl Send for OwnThread {}
+
+impl OwnThread {
+    /// Runs `main(arg)` in a new thread with all signals blocked. `Err` is the error number.
+    ///
+    /// # Safety
+    /// `main(arg)` must be sound on another thread, and must not unwind.
+    pub(crate) unsafe fn spawn(
+        main: extern "C" fn(*mut c_void) -> *mut c_void,
+        arg: *mut c_void,
+    ) -> Result<OwnThread, i32> {
+        // SAFETY: all-zero is a valid sigset_t, and sigfillset overwrites it.
+        let mut all: libc::sigset_t = unsafe { core::mem::zeroed() };
+        // SAFETY: as above.
+        let mut before: libc::sigset_t = unsafe { core::mem::zeroed() };
+        // SAFETY: `all` is a valid set.
+        unsafe { libc::sigfillset(&mut all) };
+        // SAFETY: both sets are valid. The new thread inherits the mask, so no signal of the program's is ever handled there.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) };
+        let mut t: libc::pthread_t = 0 as libc::pthread_t;
+        // SAFETY: default attributes; `main` and `arg` are the caller's promise.
+        let r = unsafe { libc::pthread_create(&mut t, core::ptr::null(), main, arg) };
+        // SAFETY: the mask of before.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, core::ptr::null_mut()) };
+        if r == 0 { Ok(OwnThread(t)) } else { Err(r) }
+    }
+
+    /// Waits for the thread's end.
+    pub(crate) fn join(self) {
+        // SAFETY: the thread was made joinable and is joined once, since `self` is consumed.
+        unsafe { libc::pthread_join(self.0, core::ptr::null_mut()) };
+    }
+}
+
+/// Names the calling thread for `ps`, `top` and debuggers.
+pub(crate) fn set_own_name(name: &core::ffi::CStr) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: PR_SET_NAME reads a C string of at most 16 bytes and cuts a longer one.
+    unsafe {
+        libc::prctl(libc::PR_SET_NAME, name.as_ptr())
+    };
+    #[cfg(not(target_os = "linux"))]
+    let _ = name;
+}
+
+/// Reads the name of thread `tid` of this process, zero-padded. All zero if there is no such thread. A few system calls.
+pub(crate) fn name_of(tid: u32) -> [u8; NAME_BYTES] {
+    imp::name_of(tid)
+}
+
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+mod imp {
+    use super::NAME_BYTES;
+    use crate::sys::raw::syscall6;
+
+    pub(super) fn id() -> u32 {
+        // SAFETY: no arguments.
+        unsafe { syscall6(libc::SYS_gettid, [0; 6]) as u32 }
+    }
+
+    pub(super) fn process_id() -> u32 {
+        // SAFETY: no arguments.
+        unsafe { syscall6(libc::SYS_getpid, [0; 6]) as u32 }
+    }
+
+    pub(super) fn yield_now() {
+        // SAFETY: no arguments.
+        unsafe { syscall6(libc::SYS_sched_yield, [0; 6]) };
+    }
+
+    pub(super) fn own_name() -> [u8; NAME_BYTES] {
+        let mut name = [0u8; NAME_BYTES];
+        let at = name.as_mut_ptr().expose_provenance();
+        // SAFETY: PR_GET_NAME writes at most 16 bytes.
+        unsafe { syscall6(libc::SYS_prctl, [libc::PR_GET_NAME as usize, at, 0, 0, 0, 0]) };
+        name
+    }
+
+    pub(super) fn name_of(tid: u32) -> [u8; NAME_BYTES] {
+        let mut path = *b"/proc/self/task/0000000000/comm\0";
+        // Decimal digits with leading zeros are not found by the kernel, so write the number left-aligned.
+        let mut digits = [0u8; 10];
+        let mut n = 0;
+        let mut v = tid;
+        loop {
+            digits[n] = b'0' + (v % 10) as u8;
+            v /= 10;
+            n += 1;
+            if v == 0 {
+                break;
+            }
+        }
+        let mut at = 16;
+        for d in digits[..n].iter().rev() {
+            path[at] = *d;
+            at += 1;
+        }
+        path[at..at + 6].copy_from_slice(b"/comm\0");
+        let mut name = [0u8; NAME_BYTES];
+        let open = [libc::AT_FDCWD as usize, path.as_ptr().expose_provenance(), libc::O_CLOEXEC as usize, 0, 0, 0];
+        // SAFETY: the path is zero-terminated and outlives the call.
+        let fd = unsafe { syscall6(libc::SYS_openat, open) };
+        if fd < 0 {
+            return name;
+        }
+        let to = name.as_mut_ptr().expose_provenance();
+        // SAFETY: `name` is valid for writes of its length.
+        let n = unsafe { syscall6(libc::SYS_read, [fd as usize, to, NAME_BYTES, 0, 0, 0]) };
+        // SAFETY: the descriptor is ours.
+        unsafe { syscall6(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
+        if n > 0 && name[n as usize - 1] == b'\n' {
+            name[n as usize - 1] = 0;
+        }
+        name
+    }
+}
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+mod imp {
+    use super::NAME_BYTES;
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    pub(super) fn id() -> u32 {
+        // Any number that no other thread has will do.
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn process_id() -> u32 {
+        std::process::id()
+    }
+
+    pub(super) fn yield_now() {
+        std::thread::yield_now();
+    }
+
+    pub(super) fn own_name() -> [u8; NAME_BYTES] {
+        [0; NAME_BYTES]
+    }
+
+    pub(super) fn name_of(_tid: u32) -> [u8; NAME_BYTES] {
+        [0; NAME_BYTES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn names_are_read_by_thread_id() {
+        std::thread::Builder::new()
+            .name("sys-name-test".into())
+            .spawn(|| {
+                assert!(own_name().starts_with(b"sys-name-test\0"));
+                assert_eq!(name_of(id()), own_name());
+            })
+            .expect("spawn")
+            .join()
+            .expect("join");
+        assert_eq!(name_of(u32::MAX / 2), [0; NAME_BYTES]);
+    }
+}
