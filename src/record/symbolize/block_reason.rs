@@ -62,7 +62,7 @@ impl BlockReason {
     /// with "chan", "sync" or "select" in them.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Unknown => "sync",
+            Unknown => "sync: other",
             ChanReceive => "chan receive",
             ChanSend => "chan send",
             Select => "select",

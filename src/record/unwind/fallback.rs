@@ -15,10 +15,16 @@ pub(super) struct Registers {
 pub(super) fn refresh() {}
 
 /// Nothing is remembered here: each stack is walked.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Memo(());
 
 impl Memo {
+    /// An empty one.
+    #[must_use]
+    pub const fn new() -> Memo {
+        Memo(())
+    }
+
     #[inline(always)]
     pub(super) fn number(
         &mut self,

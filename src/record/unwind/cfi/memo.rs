@@ -82,7 +82,19 @@ impl Words for Recorder<'_> {
     }
 }
 
+impl Default for Memo {
+    fn default() -> Memo {
+        Memo::new()
+    }
+}
+
 impl Memo {
+    /// An empty one.
+    #[must_use]
+    pub const fn new() -> Memo {
+        Memo([const { Entry::EMPTY }; ENTRIES])
+    }
+
     /// See [`capture_numbered`](super::super::capture_numbered).
     #[inline(always)]
     pub(in super::super) fn number(
@@ -118,6 +130,17 @@ fn place(r: &Registers) -> usize {
 }
 
 impl Entry {
+    const EMPTY: Entry = Entry {
+        registers: Registers { pc: 0, sp: 0, fp: 0, lr: 0 },
+        bounds: StackBounds::NONE,
+        uses_register: false,
+        key: 0,
+        version: 0,
+        id: 0,
+        len: 0,
+        words: [(0, 0); WORDS_MAX],
+    };
+
     #[inline(never)]
     fn number(
         &mut self,

@@ -7,7 +7,7 @@ use super::cache;
 use super::rule::{self, Base, Rule};
 
 /// Who wants to know which words of the stack a walk has read. What it finds depends on them and on the registers alone.
-pub(super) trait Words {
+pub(in super::super) trait Words {
     /// The word at `at` was read and is `value`.
     fn read(&mut self, at: usize, value: usize);
 
@@ -167,29 +167,47 @@ pub(in super::super) fn walk(
 #[cold]
 #[inline(never)]
 fn step_escaped(stack: &Stack, packed: rule::Packed, at: Registers, words: &mut impl Words) -> Option<Registers> {
-    // Rare enough to tell more than need be: the frame pointer as used, whatever the rule.
-    words.use_fp();
-    let mut load = |address: usize| {
-        let value = stack.load(address)?;
-        words.read(address, value);
-        Some(value)
-    };
     let next = match cache::escaped(packed) {
         Rule::End => return None,
         Rule::Frame { base, cfa_offset, fp, ra } => {
+            if base == Base::FramePointer {
+                words.use_fp();
+            }
             let from = if base == Base::FramePointer { at.fp } else { at.sp };
             let cfa = from.wrapping_add_signed(cfa_offset as isize);
-            let mut saved = |slot: i32| load(cfa.wrapping_add_signed(slot as isize));
-            Registers {
-                pc: if ra == 0 { at.lr } else { saved(ra)? },
-                sp: cfa,
-                fp: if fp == 0 { at.fp } else { saved(fp)? },
-                lr: 0,
-            }
+            let saved = |slot: i32| {
+                let address = cfa.wrapping_add_signed(slot as isize);
+                stack.load(address).map(|value| (address, value))
+            };
+            let pc = match ra {
+                0 => at.lr,
+                _ => {
+                    let (address, pc) = saved(ra)?;
+                    words.read(address, pc);
+                    pc
+                }
+            };
+            let fp = match fp {
+                0 => at.fp,
+                _ => {
+                    let (address, fp) = saved(fp)?;
+                    words.restore_fp(address, fp);
+                    fp
+                }
+            };
+            Registers { pc, sp: cfa, fp, lr: 0 }
         }
         Rule::Realigned { offset } => {
-            let cfa = load(at.fp.wrapping_add_signed(offset as isize))?;
-            Registers { pc: load(cfa.wrapping_sub(8))?, sp: cfa, fp: load(at.fp)?, lr: 0 }
+            words.use_fp();
+            let cfa_at = at.fp.wrapping_add_signed(offset as isize);
+            let cfa = stack.load(cfa_at)?;
+            words.read(cfa_at, cfa);
+            let pc_at = cfa.wrapping_sub(8);
+            let pc = stack.load(pc_at)?;
+            words.read(pc_at, pc);
+            let fp = stack.load(at.fp)?;
+            words.restore_fp(at.fp, fp);
+            Registers { pc, sp: cfa, fp, lr: 0 }
         }
         Rule::Signal => {
             words.give_up();
