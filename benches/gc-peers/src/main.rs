@@ -1,7 +1,9 @@
-//! The GC heap beside gc-arena, `Box`, and a bump allocator that frees nothing: binary-trees and GCBench, the same code shape for all.
+//! The GC heap beside gc-arena, `Box`, and a bump allocator that frees nothing: binary-trees and GCBench, the same code
+//! shape for all.
 //!
-//! Answers are checked against each other. Contenders take turns, five rounds; the figures are medians of the thread's CPU time, so that a busy machine disturbs less, with the spread, and the
-//! ratio to the heap in its generational mode. mimalloc is the global allocator of all.
+//! Answers are checked against each other. Contenders take turns, five rounds; the figures are medians of the thread's
+//! CPU time, so that a busy machine disturbs less, with the spread, and the ratio to the heap in its generational mode.
+//! mimalloc is the global allocator of all.
 //!
 //! `cargo run --release --manifest-path benches/gc-peers/Cargo.toml [-- FILTER]`
 
