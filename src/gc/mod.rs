@@ -50,30 +50,37 @@
 //!     be freed.*
 
 mod arena;
+mod array;
 mod cell;
 mod chunk;
 mod collect;
 mod config;
+mod cx;
 mod cycle;
 mod heap;
 mod marker;
+mod minor;
 mod observer;
 mod pacer;
 mod page_vec;
 mod pointer;
 mod pool;
 mod root;
+mod snapshot;
 mod stats;
 mod sweep;
 mod trace_observer;
 mod type_info;
 mod types;
 mod verify;
+mod weak;
 
 pub use arena::{Arena, Mutation, RootOf, Rootable};
+pub use array::{GcArray, GcString};
 pub use cell::{GcCell, GcRef, GcRefCell, GcRefMut};
 pub use collect::{Collect, Static, Visitor};
 pub use config::{Config, Mode};
+pub use cx::Cx;
 #[cfg(feature = "derive")]
 pub use exectrace_derive::Collect;
 pub use observer::{CycleStats, Observer, Reason, StwKind};
@@ -82,6 +89,7 @@ pub use root::Root;
 pub use stats::{Durations, HeapStats, TypeStats};
 pub use trace_observer::TraceObserver;
 pub use verify::Violation;
+pub use weak::{Ephemeron, EphemeronBox, GcWeak};
 
 /// What an [`Arena`] tells its events to if nothing else is said: the trace.
 pub type DefaultObserver = TraceObserver;

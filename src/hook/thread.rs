@@ -6,6 +6,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::record::reasons::Fixed;
+use crate::record::samples;
 use crate::record::section;
 use crate::record::stacks::{self, Leaf};
 use crate::record::tables;
@@ -192,6 +193,9 @@ pub fn born(b: Birth) {
     let Some(mut s) = entered.section() else { return };
     let now = s.now();
     s.ensure_running(now);
+    drop(s);
+    // The others are sampled from their announcement on, which for this one was its creator's.
+    samples::watch(entered.thread);
 }
 
 /// Whether the calling thread works for the tracer: what it does is not the program's.

@@ -140,6 +140,7 @@ pub(crate) struct Thread {
     pub(crate) regions: Owned<OpenRegions>,
     pub(crate) recent: Owned<super::section::RecentStrings>,
     pub(crate) scratch: Owned<super::stacks::Scratch>,
+    pub(crate) memo: Owned<super::unwind::Memo>,
 }
 
 // SAFETY: atomics apart, the fields are `Owned`, whose access rules are those of its `get`.
