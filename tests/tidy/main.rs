@@ -126,6 +126,8 @@ fn the_rules_bite() {
     check(rooms::imports, "src/read/a.rs", "#[cfg(test)] mod tests { use crate::record::x; } use crate::format;", 0);
     check(rooms::imports, "src/read/a.rs", "#[cfg(not(test))] use crate::record::x;", 1);
     check(rooms::imports, "src/attic/a.rs", "", 1);
+    check(rooms::imports, "src/cli/main.rs", "use crate::input; use exectrace::{analyze::x, read};", 0);
+    check(rooms::imports, "src/cli/a.rs", "exectrace::start(x);", 1);
     check(rooms::imports, "alloc-shim/src/a.rs", "use exectrace::x;", 1);
     check(rooms::unsafe_code, "src/read/a.rs", "fn f() { unsafe { g() } }", 1);
     check(rooms::unsafe_code, "src/read/a.rs", "// unsafe\nlet c = 'u'; let s = r#\"unsafe \" {\"#;", 0);

@@ -83,6 +83,9 @@ pub fn words(s: &Source) -> Vec<String> {
 const TOPS: [&str; 10] =
     ["src/", "tests/", "benches/", "examples/", "alloc-shim/", "derive/", "fuzz/", "docs/", "assets/", ".ci/"];
 
+/// The same of Go's source tree, which our comments name as the source of the format.
+const TOPS_OF_GO: [&str; 3] = ["src/cmd/", "src/internal/", "src/runtime/"];
+
 /// Paths in documents (all their text) and in Rust comments that do not exist: those between backticks that begin like a path
 /// of the repository, and the targets of links in documents.
 pub fn paths(s: &Source, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
@@ -92,7 +95,9 @@ pub fn paths(s: &Source, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
     }
     let mut named = Vec::new();
     for line in s.text.lines().filter(|l| document || l.trim_start().starts_with("//")) {
-        let in_ticks = line.split('`').skip(1).step_by(2).filter(|t| TOPS.iter().any(|top| t.starts_with(top)));
+        let ours =
+            |t: &&str| TOPS.iter().any(|top| t.starts_with(top)) && !TOPS_OF_GO.iter().any(|top| t.starts_with(top));
+        let in_ticks = line.split('`').skip(1).step_by(2).filter(ours);
         named.extend(in_ticks.map(|t| (t, t.to_owned())));
         if document {
             let beside = s.path.rsplit_once('/').map_or(String::new(), |(dir, _)| format!("{dir}/"));

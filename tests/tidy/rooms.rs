@@ -17,6 +17,9 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("cli", &["view", "export", "analyze", "read", "format"]),
 ];
 
+/// Macros of rooms, which the compiler puts at the crate's root.
+const MACROS: [&str; 1] = ["Rootable"];
+
 /// The rooms that run inside someone else's program.
 const IN_PROCESS: [&str; 5] = ["format", "sys", "record", "hook", "gc"];
 
@@ -24,7 +27,7 @@ const IN_PROCESS: [&str; 5] = ["format", "sys", "record", "hook", "gc"];
 pub const SAFE: [&str; 5] = ["read", "analyze", "export", "view", "cli"];
 
 /// Where unsafe code may stand: the start of a path, and why.
-const UNSAFE: [(&str, &str); 9] = [
+const UNSAFE: [(&str, &str); 10] = [
     ("src/sys/", "talks to the operating system"),
     ("src/record/", "writes to memory that it got from the system"),
     ("src/gc/", "is a heap"),
@@ -32,6 +35,7 @@ const UNSAFE: [(&str, &str); 9] = [
     ("src/hook/symbols.rs", "declares those functions"),
     ("src/format/varint.rs", "has the unchecked form of the hottest function"),
     ("alloc-shim/", "is an allocator"),
+    ("derive/", "writes an unsafe impl, and has no unsafe code itself"),
     ("tests/", "calls unsafe functions to test them"),
     ("benches/", "calls unsafe functions to measure them"),
 ];
@@ -54,7 +58,9 @@ pub fn imports(s: &Source) -> Vec<String> {
     if s.path.starts_with("alloc-shim/src/") && tokens(&s.text).contains(&"exectrace") {
         return vec![format!("{}: the shim knows nothing of the tracer", s.path)];
     }
-    let Some((room, depth)) = room(&s.path) else { return Vec::new() };
+    // The command is a crate of its own, which stands in the last room.
+    let command = s.path.starts_with("src/cli/");
+    let Some((room, depth)) = room(&s.path).or(command.then_some(("cli", 1))) else { return Vec::new() };
     let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
         return vec![format!("{}: no room of this name is foreseen", s.path)];
     };
@@ -63,8 +69,9 @@ pub fn imports(s: &Source) -> Vec<String> {
     }
     let known = |name: &str| ROOMS.iter().any(|(r, _)| *r == name);
     let mut complaints = Vec::new();
-    for name in roots_named(&without_tests(&tokens(&s.text)), depth) {
-        if name != room && !allowed.contains(&name) {
+    let tokens = without_tests(&tokens(&s.text));
+    for name in if command { named_behind("exectrace", &tokens) } else { roots_named(&tokens, depth) } {
+        if name != room && !allowed.contains(&name) && !MACROS.contains(&name) {
             let what = if known(name) { "may not name" } else { "goes through the front door for" };
             complaints.push(format!("{}: {room} {what} {name}", s.path));
         }
@@ -101,6 +108,12 @@ fn roots_named<'a>(tokens: &[&'a str], depth: usize) -> Vec<&'a str> {
         }
     }
     found
+}
+
+/// The names right below another crate's root.
+fn named_behind<'a>(name: &str, tokens: &[&'a str]) -> Vec<&'a str> {
+    let starts = (0..tokens.len()).filter(|i| tokens[*i..].starts_with(&[name, ":", ":"]));
+    starts.flat_map(|i| heads(tokens, i + 3)).collect()
 }
 
 /// The first names of a path or of a group `{a::b, c}`, without macros.
