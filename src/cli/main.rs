@@ -14,6 +14,7 @@ mod input;
 mod outcome;
 mod output;
 mod print;
+mod profile;
 mod summary;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,7 @@ A FILE of `-` is standard input.
 
 Examples:
   exectrace summary app.trace                   one page: what is in it, what looks wrong
+  exectrace profile sync app.trace              where goroutines wait for each other
   exectrace check app.trace                     is it a valid trace?
   exectrace print app.trace | less              all events, in order
   exectrace print --kind Log,TaskEnd app.trace  some of them")]
@@ -40,6 +42,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Summary(summary::Args),
+    Profile(profile::Args),
     Print(print::Args),
     Check(check::Args),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Summary(args) => summary::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Check(args) => check::run(&args),
     };

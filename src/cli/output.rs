@@ -2,6 +2,7 @@
 
 use crate::outcome::Failure;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// How much is gathered before it is written: several times what a pipe takes at once.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -16,6 +17,19 @@ pub struct Output {
 impl Output {
     pub fn stdout() -> Output {
         Output { buf: Vec::with_capacity(CHUNK_BYTES + (64 << 10)), out: io::stdout() }
+    }
+
+    /// Appends a line of text.
+    pub fn line(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to memory cannot fail.
+        let _ = writeln!(self.buf, "{text}");
+    }
+
+    /// Appends a line that says how many lines of a list were left out, if any.
+    pub fn rest(&mut self, all: usize, shown: usize) {
+        if all > shown {
+            self.line(format_args!("... and {} more", all - shown));
+        }
     }
 
     /// Appends a value as JSON, for people too: indented, and with a line end.
@@ -38,4 +52,18 @@ impl Output {
         self.buf.clear();
         Ok(())
     }
+}
+
+/// A name from a trace as it stands in a line of text: control characters would break the line.
+pub fn table_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Writes a file, or standard output for `-`.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    if path.as_os_str() == "-" {
+        let mut out = io::stdout().lock();
+        return out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::writing);
+    }
+    std::fs::write(path, bytes).map_err(|e| Failure::usage(format_args!("cannot write {}: {e}", path.display()), ""))
 }

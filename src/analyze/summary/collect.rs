@@ -6,6 +6,7 @@ use super::{
     Alone, Blocked, Collector, Cpu, Events, Group, KindCount, Losses, MmuPoint, Named, Origin, Parallel, SCHEMA,
     SeriesRange, Summary, Syscall, TOP, Threads, Weighted,
 };
+use crate::analyze::Damage;
 use crate::analyze::dist::Dist;
 use crate::analyze::frames;
 use crate::analyze::gc::GcEvents;
@@ -169,20 +170,20 @@ impl Collect {
         // The last `Sync` ends the trace and has an empty generation.
         if !g.bytes().is_empty() {
             self.generations += 1;
-            self.private(g, ev.time);
+            self.private(g);
         }
-        if let (None, Some(clock)) = (self.origin.begin_unix_ns, ev.sync().and_then(|s| s.clock)) {
-            let wall = clock.wall_sec.saturating_mul(1_000_000_000).saturating_add(clock.wall_nsec.into());
-            self.origin.begin_unix_ns = Some(wall.saturating_sub(clock.trace.since(ev.time)));
+        if self.origin.begin_unix_ns.is_none() {
+            let since = ev.time.since(self.begin.unwrap_or(ev.time));
+            self.origin.begin_unix_ns = crate::analyze::wall_clock_ns(ev).map(|ns| ns.saturating_sub(since));
         }
     }
 
     /// Reads what only traces of ours have.
-    fn private(&mut self, g: &Generation, at: Time) {
+    fn private(&mut self, g: &Generation) {
         // A section that cannot be decoded is left out: nothing that Go's reader would refuse depends on it.
         for section in g.sections().flatten() {
             match section.content {
-                Private::Meta(pairs) => self.meta(&pairs, at),
+                Private::Meta(pairs) => self.meta(&pairs),
                 Private::Series(all) => {
                     for s in all {
                         self.series(s.name, &s.samples);
@@ -193,7 +194,7 @@ impl Collect {
         }
     }
 
-    fn meta(&mut self, pairs: &[(&str, &str)], at: Time) {
+    fn meta(&mut self, pairs: &[(&str, &str)]) {
         let text = |key: &str| pairs.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
         let number = |key: &str| text(key).and_then(|v| v.parse::<u64>().ok());
         if let Some(w) = text(meta::WRITER) {
@@ -202,12 +203,6 @@ impl Collect {
         self.origin.pid = number(meta::PID).or(self.origin.pid);
         self.losses.events += number(meta::LOST_EVENTS).unwrap_or(0);
         self.losses.samples += number(meta::LOST_SAMPLES).unwrap_or(0);
-        if let (None, Some(wall), Some(trace)) =
-            (self.origin.begin_unix_ns, number(meta::WALL_NS), number(meta::TRACE_NS))
-        {
-            let trace = Time(trace as i64);
-            self.origin.begin_unix_ns = Some((wall as i64).saturating_sub(trace.since(self.begin.unwrap_or(at))));
-        }
     }
 
     fn series(&mut self, name: &str, samples: &[(Time, i64)]) {
@@ -316,10 +311,7 @@ impl Collect {
         self.origin.duration_ns = since(self.end);
         self.origin.bytes = reader.bytes_read();
         self.origin.generations = self.generations;
-        if let Some(e) = damage {
-            self.losses.whole_bytes = Some(e.whole_bytes());
-            self.losses.damage = Some(e.to_string());
-        }
+        self.losses.damage = damage.map(|e| Damage::of(&e));
         let gc = self.collector(begin);
         let interner = &self.interner;
         let (c, last_alone) = std::mem::take(&mut self.running).finish(begin, self.end);
