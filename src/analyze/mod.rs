@@ -34,8 +34,15 @@
 #![forbid(unsafe_code)]
 
 // Answers.
-mod profile;
 mod summary;
+
+mod gc_report;
+mod goroutines;
+mod latency;
+mod mmu_curve;
+mod profile;
+mod regions;
+mod tasks;
 
 // What they are made of.
 mod gc;
@@ -44,6 +51,7 @@ mod mmu;
 mod running;
 mod states;
 mod tally;
+mod times;
 mod user;
 
 mod dist;
@@ -52,21 +60,30 @@ mod units;
 
 pub use dist::{Dist, Durations};
 pub use frames::FrameInfo;
+pub use gc_report::{CycleInfo, GC_SCHEMA, GcReport, gc, gc_watched};
+pub use goroutines::{GOROUTINES_SCHEMA, GoroutineGroup, GoroutineInfo, Goroutines, goroutines, goroutines_watched};
 pub use heap::{Heap, HeapStretch};
+pub use latency::{LATENCY_SCHEMA, Latency, LatencyBucket, LatencyCase, latency, latency_watched};
+pub use mmu::{Counting, Minimum, Mmu, Work};
+pub use mmu_curve::{CurvePoint, MMU_SCHEMA, MmuCurve, mmu, mmu_watched, mmu_windows};
 pub use profile::{
     FunctionEntry, PROFILE_SCHEMA, Profile, ProfileEntry, ProfileKind, ProfileOptions, profile, profile_watched,
 };
-pub use mmu::{Counting, Minimum, Mmu, Work};
+pub use regions::{REGIONS_SCHEMA, RegionName, Regions, regions, regions_watched};
 pub use states::{Change, Go, Slot, Span, States};
 pub use summary::{
     Alone, Blocked, Collector, Cpu, Events, Finding, Group, KindCount, Losses, MmuPoint, Named, Origin, Parallel,
     SCHEMA, SeriesRange, Severity, Summary, Syscall, Threads, Weighted, summary, summary_watched,
 };
+pub use tasks::{TASKS_SCHEMA, TaskInfo, TaskName, Tasks, tasks, tasks_watched};
 pub use units::{Bytes, Count, Ns, Percent};
 
 use crate::format::private::meta;
 use crate::read::{Error, EventRef, Private, Reader, Time};
 use serde::{Deserialize, Serialize};
+
+/// The reason with which Go stops a goroutine for ever: it is no wait that would end.
+const FOREVER: &str = "forever";
 
 /// Why a trace could not be read to its end, beside an answer about its whole part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,12 +10,18 @@
 mod check;
 mod filter;
 mod fmt;
+mod gc;
+mod goroutines;
 mod input;
+mod latency;
+mod mmu;
 mod outcome;
 mod output;
 mod print;
 mod profile;
+mod regions;
 mod summary;
+mod tasks;
 
 use clap::{Parser, Subcommand};
 use outcome::{Failure, Outcome};
@@ -31,6 +37,9 @@ A FILE of `-` is standard input.
 Examples:
   exectrace summary app.trace                   one page: what is in it, what looks wrong
   exectrace profile sync app.trace              where goroutines wait for each other
+  exectrace goroutines app.trace                what threads and goroutines spent their time on
+  exectrace gc app.trace                        each cycle of the collector
+  exectrace mmu --svg mmu.svg app.trace         what the collector leaves to the program
   exectrace check app.trace                     is it a valid trace?
   exectrace print app.trace | less              all events, in order
   exectrace print --kind Log,TaskEnd app.trace  some of them")]
@@ -43,6 +52,12 @@ struct Cli {
 enum Command {
     Summary(summary::Args),
     Profile(profile::Args),
+    Goroutines(goroutines::Args),
+    Latency(latency::Args),
+    Gc(gc::Args),
+    Mmu(mmu::Args),
+    Tasks(tasks::Args),
+    Regions(regions::Args),
     Print(print::Args),
     Check(check::Args),
 }
@@ -59,6 +74,12 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Summary(args) => summary::run(&args),
         Command::Profile(args) => profile::run(&args),
+        Command::Goroutines(args) => goroutines::run(&args),
+        Command::Latency(args) => latency::run(&args),
+        Command::Gc(args) => gc::run(&args),
+        Command::Mmu(args) => mmu::run(&args),
+        Command::Tasks(args) => tasks::run(&args),
+        Command::Regions(args) => regions::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Check(args) => check::run(&args),
     };

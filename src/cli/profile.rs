@@ -103,8 +103,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         return Err(Failure::usage("--from is later than --to", "nothing lies between them"));
     }
     let input = Input::open(&args.file)?;
-    let options =
-        ProfileOptions { from_ns: args.from, to_ns: args.to, name: args.name.clone(), open: args.open };
+    let options = ProfileOptions { from_ns: args.from, to_ns: args.to, name: args.name.clone(), open: args.open };
     let asked = input.ask(|reader, tick| analyze::profile_watched(reader, args.kind.into(), &options, tick))?;
     let profile = &asked.answer;
     if let Some(path) = &args.pprof {
@@ -155,11 +154,7 @@ fn text(out: &mut Output, p: &Profile, args: &Args) {
         let mean = Ns(e.total_ns / e.count.max(1));
         let label = if e.label.is_empty() { String::new() } else { format!("{}: ", table_name(&e.label)) };
         let (total, count, max) = (Ns(e.total_ns), Count(e.count), Ns(e.max_ns));
-        out.line(format_args!(
-            "{total:>10}{:>9}{count:>12}{mean:>10}{max:>10}  {label}{}",
-            share(e.total_ns),
-            e.place
-        ));
+        out.line(format_args!("{total:>10}{:>9}{count:>12}{mean:>10}{max:>10}  {label}{}", share(e.total_ns), e.place));
         if args.stacks {
             for f in &e.stack {
                 out.line(format_args!("{:53}{}  {}:{}", "", f.func, f.file, f.line));
