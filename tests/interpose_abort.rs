@@ -20,7 +20,7 @@ edition = "2024"
 publish = false
 [workspace]
 [dependencies]
-exectrace = {{ path = {root:?}, default-features = false }}
+exectrace = {{ path = {root:?}, default-features = false, features = ["read"] }}
 libc = "0.2"
 [profile.dev]
 panic = "abort"

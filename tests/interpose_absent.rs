@@ -1,5 +1,7 @@
 //! A program that does not ask for the hooks has none of their symbols, though it links the crate and calls into it.
 
+#![cfg(feature = "read")]
+
 mod interpose;
 
 use std::process::Command;

@@ -65,7 +65,10 @@ fn text_traces_get_the_verdict_that_go_expects() {
         let error = read(&test.wire).1.unwrap_or_else(|| panic!("{name} is accepted"));
         assert_eq!(error.kind(), ErrorKind::Context, "{name}: {error}");
         assert!(error.to_string().contains("expected a processor"), "{name}: {error}");
-        assert!(error.generation().is_some() && error.thread().is_some() && error.offset().is_some(), "{name}: {error}");
+        assert!(
+            error.generation().is_some() && error.thread().is_some() && error.offset().is_some(),
+            "{name}: {error}"
+        );
     }
     assert!(failures >= 2, "no failure among {} tests", tests.len());
 }

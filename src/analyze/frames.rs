@@ -160,8 +160,7 @@ pub fn base_name(path: &str) -> &str {
 pub fn short_func(func: &str) -> String {
     let mut out = String::new();
     let mut depth = 0usize;
-    let mut chars = func.char_indices().peekable();
-    while let Some((i, c)) = chars.next() {
+    for (i, c) in func.char_indices() {
         match c {
             // A leading `<` is a Rust impl: `<Pool as Drop>::drop`. What is in it is the name.
             '<' if i > 0 && !out.is_empty() => {

@@ -195,14 +195,14 @@ impl Mmu {
             RangeKind::StopTheWorld(reason) if self.work.stw && ev.string(reason).contains("GC") => self.stopped += by,
             RangeKind::Sweep if self.work.sweep => {
                 if kind == EventKind::RangeActive {
-                    self.from_the_start();
+                    self.since_the_start();
                 }
                 self.add(ev.proc, by);
             }
             RangeKind::MarkAssist if self.work.assist => {
                 let Scope::Goroutine(g) = r.scope else { return };
                 if kind == EventKind::RangeActive && ev.goroutine == g {
-                    self.from_the_start();
+                    self.since_the_start();
                 }
                 self.add(ev.proc, by);
                 self.set_assisting(g, by > 0);
@@ -220,7 +220,7 @@ impl Mmu {
     }
 
     /// Something turns out to have been so since the trace began: takes one processor out of all that was noted.
-    fn from_the_start(&mut self) {
+    fn since_the_start(&mut self) {
         for (_, utilization, procs) in self.early.iter_mut().flatten() {
             *utilization = (*utilization - 1.0 / *procs as f64).max(0.0);
         }

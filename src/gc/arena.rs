@@ -34,7 +34,7 @@ use std::time::Duration;
 /// ```
 ///
 /// It cannot stand for something with the brand of another heap:
-/// ```compile_fail
+/// ```compile_fail,E0521
 /// use exectrace::gc::{Arena, Config, Gc, Rootable};
 /// fn other<'a>(of_a: Gc<'a, u32>) {
 ///     Arena::<Rootable!['gc => Gc<'a, u32>]>::new(Config::new(), |_| of_a).collect();
@@ -48,7 +48,7 @@ pub trait Rootable<'gc> {
 /// The type that a [`Rootable`] stands for under a brand.
 pub type RootOf<'gc, R> = <R as Rootable<'gc>>::Root;
 
-/// `Rootable!['gc => Type<'gc>]` names a [`Rootable`](crate::gc::Rootable) without a type of one's own.
+/// `Rootable!['gc => Type<'gc>]` names a [`Rootable`](trait@crate::gc::Rootable) without a type of one's own.
 #[macro_export]
 macro_rules! Rootable {
     ($gc:lifetime => $root:ty) => {
@@ -104,7 +104,6 @@ impl<R: for<'a> Rootable<'a> + ?Sized> Arena<R, DefaultObserver> {
     /// # Panics
     /// When there is no memory. [`Arena::try_with_observer`] says so instead.
     pub fn new(config: Config, root: impl for<'gc> FnOnce(&'gc Mutation<'gc>) -> RootOf<'gc, R>) -> Self {
-        #[allow(clippy::unit_arg)] // It is a unit for as long as the default observes nothing.
         match Self::try_with_observer(config, DefaultObserver::default(), root) {
             Ok(arena) => arena,
             Err(e) => e.raise(),
@@ -130,7 +129,7 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         let place = unsafe { NonNull::new_unchecked(&raw mut (*inner.as_ptr()).observer) };
         // SAFETY: nobody refers to the fresh mapping.
         unsafe { place.write(observer) };
-        // SAFETY: the observer was written above and lives in the same mapping (invariant 9).
+        // SAFETY: the observer was written above and lives in the same mapping (invariant 11).
         match unsafe { Heap::new(config, place) } {
             // SAFETY: the other field.
             Ok(heap) => unsafe { (&raw mut (*inner.as_ptr()).heap).write(heap) },
@@ -214,8 +213,8 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         self.heap().step(usize::MAX, Some(monotonic_ns().saturating_add(ns)))
     }
 
-    /// Writes all that can be reached, with types, sizes and the names of the fields that refer to each other, as a `.heapsnapshot` that Chrome's developer tools open. Collect before, to
-    /// compare snapshots. Not buffered.
+    /// Writes all that can be reached, with types, sizes and the names of the fields that refer to each other, as a
+    /// `.heapsnapshot` that Chrome's developer tools open. Collect before, to compare snapshots. Not buffered.
     ///
     /// # Errors
     /// Those of `out`, and a want of memory for the tables.
@@ -288,7 +287,8 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Drop for Arena<R, 
 /// The root object of the heap.
 pub(super) fn root_of<'gc, R: for<'a> Rootable<'a> + ?Sized>(mc: &Mutation<'gc>) -> &'gc RootOf<'gc, R> {
     let Some((object, _)) = mc.heap.root.get() else { unreachable!("an arena has a root") };
-    // SAFETY: callers name the arena's own `R`; the root is an object of that type, and lives as long as the arena (invariant 5).
+    // SAFETY: callers name the arena's own `R`; the root is an object of that type, and lives as long as the arena
+    // (invariant 5).
     Gc::as_ref(unsafe { Gc::<RootOf<'gc, R>>::from_erased(object) })
 }
 

@@ -1,7 +1,8 @@
 //! Arrays whose length is known when they are made, and strings: one object on the heap, with its length in front.
 //!
-//! Small arrays share blocks with others of the same items and about the same size; one of more than 8 KiB has blocks of its own, and the marker visits
-//! it in parts. An array that can be written to is one of cells: `GcArray<'gc, GcCell<'gc, T>>`.
+//! Small arrays share blocks with others of the same items and about the same size; one of more than 8 KiB has blocks
+//! of its own, and the marker visits it in parts. An array that can be written to is one of cells: `GcArray<'gc,
+//! GcCell<'gc, T>>`.
 
 use super::OutOfMemory;
 use super::arena::Mutation;
@@ -54,7 +55,8 @@ impl<'gc> Mutation<'gc> {
     /// An array with `len` items, which `item` makes by their index.
     ///
     /// # Panics
-    /// When there is no memory, and if `item` does; the items made until then are dropped when the collector finds the array.
+    /// When there is no memory, and if `item` does; the items made until then are dropped when the collector finds the
+    /// array.
     pub fn alloc_array<T: Collect + 'gc>(&self, len: usize, item: impl FnMut(usize) -> T) -> GcArray<'gc, T> {
         match self.try_alloc_array(len, item) {
             Ok(array) => array,

@@ -17,7 +17,7 @@ use core::ptr::NonNull;
 /// A place that can be overwritten as a whole, as [`Cell`] is. Costs a load and a branch more than that.
 ///
 /// A heap's cells can only be written with that heap's `mc`:
-/// ```compile_fail
+/// ```compile_fail,E0521
 /// use exectrace::gc::{Arena, Config, GcCell, Gc, Rootable};
 /// type Root = Rootable!['gc => GcCell<'gc, Option<Gc<'gc, u32>>>];
 /// let mut a = Arena::<Root>::new(Config::new(), |_| GcCell::new(None));

@@ -13,8 +13,9 @@ pub enum Mode {
     /// one go, where that is within the pause target.
     #[default]
     Incremental,
-    /// Incremental, and in between the young objects are collected by themselves, often and quickly: those that were allocated since the last collection, of
-    /// any kind. It pays where most objects die young and old ones are not written to much, and switches itself off for a while where it does not pay.
+    /// Incremental, and in between the young objects are collected by themselves, often and quickly: those that were
+    /// allocated since the last collection, of any kind. It pays where most objects die young and old ones are not
+    /// written to much, and switches itself off for a while where it does not pay.
     Generational,
 }
 

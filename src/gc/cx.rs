@@ -1,10 +1,12 @@
 //! [`Cx`]: the second way to use a heap, with safepoints at any depth of calls.
 //!
-//! In [`Arena::mutate`] no cycle can begin, so that an interpreter which recurses on the stack could not collect in the depth of it. Under [`Arena::enter`] the borrow checker does the work instead: references
-//! borrow from the [`Cx`], a safepoint borrows it mutably, and what must outlive one is a [`Root`](super::Root) handle.
+//! In [`Arena::mutate`] no cycle can begin, so that an interpreter which recurses on the stack could not collect in the
+//! depth of it. Under [`Arena::enter`] the borrow checker does the work instead: references borrow from the [`Cx`], a
+//! safepoint borrows it mutably, and what must outlive one is a [`Root`](super::Root) handle.
 //!
-//! The brand of a reference is here the time for which the `Cx` is borrowed, a region that the compiler may choose like any other: it would let the reference of one heap be put on another that is
-//! used meanwhile. So a thread inside of an `enter` can use no other heap, which is checked at run time.
+//! The brand of a reference is here the time for which the `Cx` is borrowed, a region that the compiler may choose like
+//! any other: it would let the reference of one heap be put on another that is used meanwhile. So a thread inside of an
+//! `enter` can use no other heap, which is checked at run time.
 
 use super::arena::{Arena, Mutation, RootOf, Rootable};
 use super::heap::Heap;
@@ -108,8 +110,9 @@ impl<R: for<'a> Rootable<'a> + ?Sized> Cx<R> {
     /// The right to allocate and to write, until the next safepoint.
     #[inline(always)]
     pub fn mc(&self) -> &Mutation<'_> {
-        // SAFETY: `Mutation` is a transparent wrapper of the heap. Everything with its brand borrows `self`, so that none of it is left
-        // when a safepoint borrows `self` mutably; and no other heap's brand can be the same, since no other `Cx` exists on this thread, and those of `mutate` agree with none.
+        // SAFETY: `Mutation` is a transparent wrapper of the heap. Everything with its brand borrows `self`, so that
+        // none of it is left when a safepoint borrows `self` mutably; and no other heap's brand can be the same, since
+        // no other `Cx` exists on this thread, and those of `mutate` agree with none.
         unsafe { self.heap.cast::<Mutation<'_>>().as_ref() }
     }
 

@@ -103,7 +103,7 @@ pub(super) struct Heap {
     /// The arena's root object.
     pub(super) root: Cell<Option<(NonNull<u8>, &'static TypeInfo)>>,
     pub(super) config: Config,
-    /// Lives beside the heap and as long (invariant 9).
+    /// Lives beside the heap and as long (invariant 11).
     pub(super) observer: NonNull<dyn Observer>,
     pub(super) clock: super::cycle::Clock,
     pub(super) young: Young,
@@ -150,7 +150,7 @@ impl Heap {
     }
 
     pub(super) fn observer(&self) -> &dyn Observer {
-        // SAFETY: invariant 9.
+        // SAFETY: invariant 11.
         unsafe { self.observer.as_ref() }
     }
 
@@ -185,7 +185,8 @@ impl Heap {
     #[inline(always)]
     pub(super) fn alloc<T: Collect>(&self, value: T) -> Result<NonNull<u8>, OutOfMemory> {
         let at = self.alloc_slot(<Fixed<T>>::INFO, <Fixed<T>>::SLOT_BYTES)?;
-        // SAFETY: a free slot of a block for objects of type `T` (invariant 3), which nobody else refers to (invariant 8).
+        // SAFETY: a free slot of a block for objects of type `T` (invariant 3), which nobody else refers to (invariant
+        // 8).
         unsafe { at.cast::<T>().write(value) };
         Ok(at)
     }

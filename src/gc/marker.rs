@@ -223,7 +223,8 @@ impl Marker {
         }
     }
 
-    /// Works until nothing is left (`true`), or `budget` bytes were marked, or the deadline (of the system's clock, in nanoseconds) passed.
+    /// Works until nothing is left (`true`), or `budget` bytes were marked, or the deadline (of the system's clock, in
+    /// nanoseconds) passed.
     pub(super) fn drain(&mut self, budget: usize, deadline: Option<u64>) -> bool {
         let stop = self.bytes.saturating_add(budget);
         let mut until_clock = VISITS_PER_CLOCK;

@@ -1,11 +1,13 @@
 //! Generations without moving: marks stay after a cycle, and say which objects are old.
 //!
-//! Objects allocated since have clear marks: they are young. A minor collection marks, from the roots and from the old objects that were written to, and stops at whatever is
-//! marked; it looks at no other old object. What it marks is old from then on. The blocks that were allocated in since the last collection are then
-//! sorted as after a cycle, so that their free slots are used again while they are still in the cache.
+//! Objects allocated since have clear marks: they are young. A minor collection marks, from the roots and from the old
+//! objects that were written to, and stops at whatever is marked; it looks at no other old object. What it marks is old
+//! from then on. The blocks that were allocated in since the last collection are then sorted as after a cycle, so that
+//! their free slots are used again while they are still in the cache.
 //!
-//! Cells tell of writes by their own address ([`Heap::log_write`]): the object around it is found from the block's slot size. A cell outside of the heap's memory, such as in a `Vec`
-//! that an object owns, has no such object; then the new value counts as old, or if it is not known yet (a mutable borrow), the next collection is a full one.
+//! Cells tell of writes by their own address ([`Heap::log_write`]): the object around it is found from the block's slot
+//! size. A cell outside of the heap's memory, such as in a `Vec` that an object owns, has no such object; then the new
+//! value counts as old, or if it is not known yet (a mutable borrow), the next collection is a full one.
 
 use super::chunk::{BLOCKS, Block, Kind, TABLE_BLOCKS};
 use super::collect::Collect;
@@ -15,7 +17,8 @@ use super::page_vec::PageVec;
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 
-/// The least that is allocated between two minor collections. The prototype found no difference from 256 KiB to 4 MiB; this fits the second-level cache.
+/// The least that is allocated between two minor collections. The prototype found no difference from 256 KiB to 4 MiB;
+/// this fits the second-level cache.
 const NURSERY_BYTES_MIN: usize = 1 << 20;
 /// The nursery grows with the old objects, to this part of them.
 const NURSERY_PART: usize = 8;

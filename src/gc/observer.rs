@@ -103,7 +103,8 @@ pub trait Observer {
     }
     /// A collection of the young objects alone begins; the program stands still. It is no cycle of its own.
     fn minor_begin(&self) {}
-    /// It is over. `bytes_survived` of the `bytes_young` that were allocated since the last collection are old from now on.
+    /// It is over. `bytes_survived` of the `bytes_young` that were allocated since the last collection are old from now
+    /// on.
     fn minor_end(&self, bytes_young: usize, bytes_survived: usize) {
         let _ = (bytes_young, bytes_survived);
     }

@@ -1,7 +1,9 @@
-//! Heap snapshots in the format of V8's `.heapsnapshot`, which Chrome's developer tools open: objects by type, what keeps them alive, dominators, and the difference of two.
+//! Heap snapshots in the format of V8's `.heapsnapshot`, which Chrome's developer tools open: objects by type, what
+//! keeps them alive, dominators, and the difference of two.
 //!
-//! Two walks over what can be reached: the first numbers the objects and counts their references, the second writes the references. Tables are on pages of their own.
-//! The format is described by its own `meta` part and by V8's `heap-snapshot-generator`; an object's number is made from its address, which does not change while it lives.
+//! Two walks over what can be reached: the first numbers the objects and counts their references, the second writes the
+//! references. Tables are on pages of their own. The format is described by its own `meta` part and by V8's
+//! `heap-snapshot-generator`; an object's number is made from its address, which does not change while it lives.
 
 use super::OutOfMemory;
 use super::chunk::block_of;
@@ -35,7 +37,8 @@ struct Node {
 
 /// What the first walk finds.
 struct Graph {
-    /// All objects that can be reached, in the order in which they were met. The node of the file with number 0 stands before them.
+    /// All objects that can be reached, in the order in which they were met. The node of the file with number 0 stands
+    /// before them.
     nodes: PageVec<Node>,
     /// Open addressing: addresses and indices into `nodes`.
     places: PageVec<(usize, u32)>,

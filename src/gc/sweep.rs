@@ -36,8 +36,8 @@ impl Heap {
         freed
     }
 
-    /// Puts a block where it belongs after marking: into a list of its type, or, if it has no `live` objects and nothing to drop, into the pool. Returns the
-    /// bytes that came free.
+    /// Puts a block where it belongs after marking: into a list of its type, or, if it has no `live` objects and
+    /// nothing to drop, into the pool. Returns the bytes that came free.
     pub(super) fn sort_block(&self, block: Block, live: bool) -> usize {
         let header = block.header();
         let small = header.kind.get() == Kind::Small;

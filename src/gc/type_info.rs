@@ -1,7 +1,8 @@
 //! What the heap knows of a type: sizes, and the functions that mark, drop and describe its objects.
 //!
-//! There is no header on an object. A block belongs to one type, and the block's table entry points here (invariant 3). Objects come in two shapes: values of a Rust type
-//! ([`Fixed`]), and arrays with a length ([`Items`]), which make a type for each size of slot.
+//! There is no header on an object. A block belongs to one type, and the block's table entry points here (invariant 3).
+//! Objects come in two shapes: values of a Rust type ([`Fixed`]), and arrays with a length ([`Items`]), which make a
+//! type for each size of slot.
 
 use super::array::GcArray;
 use super::chunk::{BLOCK_BYTES, Block, OBJECT_BYTES_SMALL_MAX, SLOT_BYTES_MIN};
@@ -13,13 +14,15 @@ use core::marker::PhantomData;
 use core::mem;
 use core::ptr::NonNull;
 
-/// Receives the references of one object: the field's name, where one is known, the object referred to, and its type's name.
+/// Receives the references of one object: the field's name, where one is known, the object referred to, and its type's
+/// name.
 pub(super) type EdgeSink<'a> = dyn FnMut(&'static str, NonNull<u8>, fn() -> &'static str) + 'a;
 
 /// The function table of a type.
 #[derive(Clone, Copy)]
 pub(super) struct TypeInfo {
-    /// Distance between two objects in a block. For a large type the object's size, or `usize::MAX` if each has its own.
+    /// Distance between two objects in a block. For a large type the object's size, or `usize::MAX` if each has its
+    /// own.
     pub(super) slot_bytes: usize,
     /// Objects in a block; 1 for a large type.
     pub(super) slots: u32,

@@ -1,10 +1,12 @@
 //! Weak references and ephemerons: they know of objects without keeping them alive.
 //!
-//! A weak reference is a small object with the target's address. All of one heap lie in blocks of their own, so that nobody needs a list of them: when marking has ended, the addresses
-//! of targets that were not reached are cleared, block by block. Until then, as long as a cycle marks, to follow a weak reference marks its target.
+//! A weak reference is a small object with the target's address. All of one heap lie in blocks of their own, so that
+//! nobody needs a list of them: when marking has ended, the addresses of targets that were not reached are cleared,
+//! block by block. Until then, as long as a cycle marks, to follow a weak reference marks its target.
 //!
-//! An ephemeron is a pair of a key and a value: while the key is alive the ephemeron keeps the value alive, and the value may refer to the key.
-//! The marker puts an ephemeron aside until its key is marked. Where many ephemerons hang on each other in a chain, it goes through those that are left once for each link.
+//! An ephemeron is a pair of a key and a value: while the key is alive the ephemeron keeps the value alive, and the
+//! value may refer to the key. The marker puts an ephemeron aside until its key is marked. Where many ephemerons hang
+//! on each other in a chain, it goes through those that are left once for each link.
 
 use super::OutOfMemory;
 use super::arena::Mutation;
@@ -17,7 +19,8 @@ use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
-/// The table of weak references. A static and not a constant, whose address could be another in each crate: their blocks are known by it.
+/// The table of weak references. A static and not a constant, whose address could be another in each crate: their
+/// blocks are known by it.
 static WEAK: TypeInfo = *<Fixed<WeakBox>>::INFO;
 
 /// The object behind a weak reference.
@@ -72,7 +75,8 @@ impl<'gc, T: Collect + 'gc> GcWeak<'gc, T> {
     pub fn upgrade(self, mc: &Mutation<'gc>) -> Option<Gc<'gc, T>> {
         let target = self.cell.target.get()?;
         mc.heap().keep(target);
-        // SAFETY: the target is of this type, and not freed, since the address is there; `keep` has seen to it that a cycle that is running does not free it.
+        // SAFETY: the target is of this type, and not freed, since the address is there; `keep` has seen to it that a
+        // cycle that is running does not free it.
         Some(unsafe { Gc::from_erased(target) })
     }
 }
@@ -122,7 +126,8 @@ unsafe fn visit_value<V: Collect>(head: NonNull<EphemeronHead>, marker: &mut Mar
     unsafe { head.cast::<EphemeronBox<V>>().as_ref() }.value.visit(marker);
 }
 
-/// A pair of a key and a value, of which the value is alive only while the key is, even if it refers to the key itself. The stuff of weak maps.
+/// A pair of a key and a value, of which the value is alive only while the key is, even if it refers to the key itself.
+/// The stuff of weak maps.
 ///
 /// ```
 /// use exectrace::gc::{Arena, Config, Ephemeron, Gc, GcCell, Rootable};
@@ -196,7 +201,8 @@ impl Heap {
         if self.phase.get() == Phase::Mark {
             // SAFETY: an object of this heap that is not freed.
             let info = unsafe { super::chunk::block_of(object) }.info();
-            // SAFETY: as above, and of the block's type. Marking an object visits nothing, so that no embedder's code runs.
+            // SAFETY: as above, and of the block's type. Marking an object visits nothing, so that no embedder's code
+            // runs.
             unsafe { (info.mark)(object, &mut self.marker.borrow_mut()) };
         }
     }

@@ -58,6 +58,11 @@ impl Merge {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn rules_only(&mut self, only: bool) {
+        self.order.rules_only = only;
+    }
+
     /// Whether the generation at hand has no more events.
     pub(super) fn is_done(&self) -> bool {
         self.frontier.len() == 0 && self.work.next_sample >= self.work.samples.len()

@@ -457,11 +457,11 @@ impl Closer {
         while let Some(chunk) = self.pool.take_full() {
             self.pool.give_back(chunk.buffer);
         }
-        for parity in 0..2 {
+        for (parity, one_off) in ONE_OFF.iter().enumerate() {
             super::stacks::drain_used(parity, |_| {});
             string_table::drain_used(parity, |_| {});
             super::obituary::drain(parity, |_, _| {});
-            ONE_OFF[parity].store(0, Ordering::Relaxed);
+            one_off.store(0, Ordering::Relaxed);
         }
         samples::drain(u32::MAX, |_| {});
         gauges::drain(u32::MAX, |_, _, _| {});

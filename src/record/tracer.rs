@@ -232,7 +232,7 @@ impl Tracer {
         let opened_ns = mapping.ns(clock::ticks());
         let pool = Arc::new(Pool::new(self.buffer_bytes));
         let resolve = match self.symbolize {
-            Symbolize::Live => Resolve::Symbols(Symbolizer::new()),
+            Symbolize::Live => Resolve::Symbols(Box::new(Symbolizer::new())),
             Symbolize::Never => Resolve::Raw,
         };
         gauges::set_limit(self.memory_limit.or_else(cgroup::memory_limit).unwrap_or(0));

@@ -97,6 +97,9 @@ impl Go {
 
 fn command(bin: &Path) -> Command {
     let mut c = Command::new(bin);
-    c.env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=mod").env("GO111MODULE", "auto").current_dir(std::env::temp_dir());
+    c.env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "-mod=mod")
+        .env("GO111MODULE", "auto")
+        .current_dir(std::env::temp_dir());
     c
 }

@@ -191,9 +191,8 @@ impl Batches {
     }
 
     fn damage_event(&mut self, r: &mut Random) -> String {
-        let timed: Vec<usize> = (0..self.list.len())
-            .filter(|&i| matches!(&self.list[i].body, Body::Events(e) if !e.is_empty()))
-            .collect();
+        let timed: Vec<usize> =
+            (0..self.list.len()).filter(|&i| matches!(&self.list[i].body, Body::Events(e) if !e.is_empty())).collect();
         if timed.is_empty() {
             return String::from("nothing");
         }

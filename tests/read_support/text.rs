@@ -77,9 +77,9 @@ pub fn to_wire(text: &str) -> Vec<u8> {
             }
         }
         if matches!(kind, Kind::String | Kind::ExperimentalBatch) {
-            let data = lines.next_if(|l| l.trim_start().starts_with("data=")).map_or(Vec::new(), |l| {
-                unquote(l.trim_start().strip_prefix("data=").unwrap_or_default().trim())
-            });
+            let data = lines
+                .next_if(|l| l.trim_start().starts_with("data="))
+                .map_or(Vec::new(), |l| unquote(l.trim_start().strip_prefix("data=").unwrap_or_default().trim()));
             push(&mut out, data.len() as u64, 0);
             out.extend(data);
         }

@@ -151,7 +151,7 @@ impl Judge {
     pub fn check(&self, trace: &Path) -> Result<Report, Refusal> {
         let mut complaints = Vec::new();
         let item = Item::file(trace);
-        let depth = if self.wire { Depth::Pages } else { Depth::PagesWithoutWire };
+        let depth = if self.wire { Depth::All } else { Depth::AllButWire };
         let verdict = batch::judge(self.go, std::slice::from_ref(&item), depth, true).remove(0);
         if !verdict.accepted() {
             complaints.push(format!("judge, {}: {}", verdict.stage, verdict.error));
@@ -165,7 +165,8 @@ impl Judge {
             Default::default()
         };
         let profiles = self.profiles(trace, &mut complaints);
-        let web = Server::start(self.go, trace).map(|server| server.crawl());
+        let procs = verdict.facts.as_ref().map_or(0, |f| f.procs);
+        let web = Server::start(self.go, trace).map(|server| server.crawl(procs));
         let mut web = web.unwrap_or_else(|e| Crawl::failed(format!("the server {e}")));
         if let Some(facts) = &verdict.facts {
             if complaints.is_empty() && printed != facts.kinds {

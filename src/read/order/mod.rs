@@ -113,6 +113,9 @@ pub(super) struct Ordering {
     gc: GcState,
     /// Why the last event was impossible.
     fault: Option<Box<Fault>>,
+    /// Leave the short way out, to compare.
+    #[cfg(test)]
+    pub(super) rules_only: bool,
 }
 
 /// What came of an event. Faults are rare and lie elsewhere, so that this fits a register.
@@ -245,6 +248,8 @@ impl Ordering {
             gc_seq: 0,
             gc: GcState::Undetermined,
             fault: None,
+            #[cfg(test)]
+            rules_only: false,
         }
     }
 
@@ -274,6 +279,10 @@ impl Ordering {
     /// Plays the next event of a thread that was [met](Self::meet).
     #[inline(always)]
     pub(super) fn advance(&mut self, cursor: &Cursor, tables: &Generation, out: &mut Out<'_>) -> Verdict {
+        #[cfg(test)]
+        if self.rules_only {
+            return self.by_the_rules(cursor, tables, out);
+        }
         if self.fast(cursor, tables, out) { Verdict::Happened } else { self.by_the_rules(cursor, tables, out) }
     }
 

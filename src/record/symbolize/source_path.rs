@@ -35,10 +35,10 @@ fn split(file: &str) -> Option<(String, Vec<&str>)> {
 
 /// `crossbeam-channel-0.5.17` without its version, as the registry's directories are named.
 fn without_version(directory: &str) -> &str {
-    let version = directory.rmatch_indices('-').map(|(at, _)| at);
+    let mut version = directory.match_indices('-').map(|(at, _)| at);
     let starts_with_digit = |at: &usize| directory[at + 1..].starts_with(|c: char| c.is_ascii_digit());
-    // The leftmost dash (the iterator goes from the right) with a digit behind it begins the version, which may have dashes itself (`-alpha.5`).
-    version.filter(starts_with_digit).next_back().map_or(directory, |at| &directory[..at])
+    // The leftmost dash with a digit behind it begins the version, which may have dashes itself (`-alpha.5`).
+    version.find(starts_with_digit).map_or(directory, |at| &directory[..at])
 }
 
 #[cfg(test)]

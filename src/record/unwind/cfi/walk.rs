@@ -7,7 +7,7 @@ use super::cache;
 use super::rule::{self, Base, Rule};
 
 /// Who wants to know which words of the stack a walk has read. What it finds depends on them and on the registers alone.
-pub(super) trait Words {
+pub(in super::super) trait Words {
     /// The word at `at` was read and is `value`.
     fn read(&mut self, at: usize, value: usize);
 
