@@ -3,7 +3,7 @@
 //!
 //! A call of `read` anywhere in the program, or in a shared library that it uses, lands on the program's own symbol
 //! `read`, which jumps to the `read` of this module, which tells the tracer and calls libc's. One file a family of
-//! functions; [`real`] has the way to libc, [`waiters`] who waits on what, [`descriptor`] which descriptors are
+//! functions; `real` has the way to libc, `waiters` who waits on what, `descriptor` which descriptors are
 //! sockets.
 //!
 //! What every hook keeps to:
@@ -12,7 +12,7 @@
 //!    alone. (The calls of `poll` and the locks that are tried first say why that is the same.)
 //! 2. **Nothing is pending across it.** No guard, no destructor, no lock: `pthread_cancel` and `longjmp` leave a hook
 //!    in the middle, and so it must be possible to leave it. All hooks are `C-unwind`, and the real call stands in
-//!    their own body (see [`real`]).
+//!    their own body (see `real`).
 //! 3. **Off is a load and a branch.** Only waits tell the tracer of themselves while it is off, which keeps a word per
 //!    thread.
 //! 4. **Nothing that could block or fail**: no allocation, no panic, no lock that is waited for without bound. A hook
