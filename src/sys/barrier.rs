@@ -31,7 +31,10 @@ pub(crate) fn light() {
 pub(crate) fn heavy() {
     fence(Ordering::SeqCst);
     if EXPEDITED.load(Ordering::Relaxed) {
-        imp::run();
+        if !imp::run() {
+            eprintln!("DEBUG membarrier failed");
+            std::process::abort();
+        }
     }
 }
 
