@@ -248,7 +248,10 @@ fn contended(csv: &mut String) {
 fn main() {
     let mut csv = String::from("what,median,min,max,with 15 frames,bytes,go ns\n");
     let go = go();
-    println!("{:<16} {:>24} {:>24} {:>8} {:>7} | Go: {:>5} {:>8}", "ns an event", "no stack", "15 frames", "bytes", "off", "ns", "bytes");
+    println!(
+        "{:<16} {:>24} {:>24} {:>8} {:>7} | Go: {:>5} {:>8}",
+        "ns an event", "no stack", "15 frames", "bytes", "off", "ns", "bytes"
+    );
     for w in WORKS {
         let (plain, bytes) = measure(w, 0, 0);
         let (stack, _) = measure(w, 15, 20);
