@@ -7,9 +7,13 @@
 
 mod interpose;
 
-use std::ffi::CString;
+use std::ffi::{CString, c_int};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use interpose::record;
+use interpose::{Guest, record};
 
 exectrace::interpose!();
 
@@ -59,6 +63,73 @@ fn main() {
     }
     rest.retain(|s| !ELSEWHERE.iter().any(|line| line.split(' ').any(|e| e == *s)));
     assert!(rest.is_empty(), "no row for {rest:?}");
+    while_tracing_goes_on_and_off();
+}
+
+/// Nor do answers change when a trace begins or ends in the middle of a call: here a wait that would be cut short would
+/// say that its time is over.
+fn while_tracing_goes_on_and_off() {
+    const LONG_MS: i32 = 100_000;
+    let guest = Guest::load();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        let waits: [fn(c_int) -> c_int; 3] = [
+            // SAFETY: one entry.
+            |fd| unsafe { libc::poll(&mut libc::pollfd { fd, events: libc::POLLIN, revents: 0 }, 1, LONG_MS) },
+            // SAFETY: sets of this function's own.
+            |fd| unsafe {
+                let (mut set, mut time) = (std::mem::zeroed(), libc::timeval { tv_sec: 100, tv_usec: 0 });
+                libc::FD_SET(fd, &mut set);
+                libc::select(fd + 1, &mut set, std::ptr::null_mut(), std::ptr::null_mut(), &mut time)
+            },
+            // SAFETY: a descriptor of this function's own, and room for one event.
+            |fd| unsafe {
+                let epoll = libc::epoll_create1(0);
+                let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+                assert_eq!(libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event), 0);
+                let found = libc::epoll_wait(epoll, &mut event, 1, LONG_MS);
+                libc::close(epoll);
+                found
+            },
+        ];
+        for wait in waits {
+            let (a, b) = UnixStream::pair().expect("sockets");
+            let done = &done;
+            s.spawn(move || {
+                let mut rounds = 0;
+                while !done.load(Relaxed) {
+                    assert_eq!(wait(a.as_raw_fd()), 1, "after {rounds} rounds");
+                    if (&a).read(&mut [0]).expect("what was waited for") == 0 {
+                        // The other side has gone: it is done.
+                        break;
+                    }
+                    rounds += 1;
+                }
+            });
+            s.spawn(move || {
+                while !done.load(Relaxed) {
+                    std::thread::yield_now();
+                    if (&b).write_all(&[1]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        for name in ["guest_cond", "guest_sem", "guest_rwlock", "guest_barrier", "guest_c11"] {
+            for _ in 0..5 {
+                record(|| guest.run(name, 4, 30));
+                guest.run(name, 4, 10);
+            }
+            // A trace that ends while they are at it.
+            std::thread::scope(|s| {
+                s.spawn(|| guest.run(name, 4, 300));
+                for _ in 0..20 {
+                    record(std::thread::yield_now);
+                }
+            });
+        }
+        done.store(true, Relaxed);
+    });
 }
 
 fn libc_itself() -> *mut libc::c_void {

@@ -4,7 +4,6 @@
 mod interpose;
 
 use std::ffi::{CString, c_char, c_int};
-use std::sync::atomic::Ordering::Relaxed;
 
 use interpose::{Guest, record};
 

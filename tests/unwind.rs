@@ -269,6 +269,118 @@ fn random_walks_with_the_memory_of_the_last_stacks() {
     assert!(remembered > 1000, "only {remembered} were remembered");
 }
 
+// `on_stack_at(sp, f, data)`: calls `f(data)` with the stack pointer at `sp`, which must lie further down the same stack. Its
+// frame is found by the frame pointer.
+// `save_and_call(f, data)`: saves the frame pointer, overwrites it with 1, and calls `f(data)`.
+// `just_call(f, data)`: the same without touching the frame pointer, in a frame of the same size.
+std::arch::global_asm!(
+    ".globl exectrace_test_on_stack_at",
+    "exectrace_test_on_stack_at:",
+    ".cfi_startproc",
+    "push rbp",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset rbp, -16",
+    "mov rbp, rsp",
+    ".cfi_def_cfa_register rbp",
+    "mov rsp, rdi",
+    "mov rdi, rdx",
+    "call rsi",
+    "mov rsp, rbp",
+    "pop rbp",
+    ".cfi_def_cfa rsp, 8",
+    "ret",
+    ".cfi_endproc",
+    ".globl exectrace_test_save_and_call",
+    "exectrace_test_save_and_call:",
+    ".cfi_startproc",
+    "push rbp",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset rbp, -16",
+    "mov ebp, 1",
+    "mov rax, rdi",
+    "mov rdi, rsi",
+    "call rax",
+    "pop rbp",
+    ".cfi_restore rbp",
+    ".cfi_def_cfa_offset 8",
+    "ret",
+    ".cfi_endproc",
+    ".globl exectrace_test_just_call",
+    "exectrace_test_just_call:",
+    ".cfi_startproc",
+    "sub rsp, 8",
+    ".cfi_def_cfa_offset 16",
+    "mov rax, rdi",
+    "mov rdi, rsi",
+    "call rax",
+    "add rsp, 8",
+    ".cfi_def_cfa_offset 8",
+    "ret",
+    ".cfi_endproc",
+);
+
+unsafe extern "C" {
+    fn exectrace_test_on_stack_at(sp: usize, f: extern "C" fn(*mut c_void), data: *mut c_void);
+    fn exectrace_test_save_and_call(f: extern "C" fn(*mut c_void), data: *mut c_void);
+    fn exectrace_test_just_call(f: extern "C" fn(*mut c_void), data: *mut c_void);
+}
+
+#[test]
+fn the_memory_of_the_last_stacks_when_only_a_saved_frame_pointer_differs() {
+    struct Inner {
+        bounds: StackBounds,
+        sp: usize,
+        save: bool,
+        depth: usize,
+        frames: usize,
+    }
+    extern "C" fn check_here(inner: *mut c_void) {
+        // SAFETY: the value of the test, which waits for us.
+        let inner = unsafe { &mut *inner.cast::<Inner>() };
+        inner.frames = check_remembered(inner.bounds);
+    }
+    extern "C" fn middle(inner: *mut c_void) {
+        // SAFETY: as above; both functions call what they are given.
+        unsafe {
+            match (*inner.cast::<Inner>()).save {
+                true => exectrace_test_save_and_call(check_here, inner),
+                false => exectrace_test_just_call(check_here, inner),
+            }
+        }
+    }
+    extern "C" fn outer(inner: *mut c_void) {
+        // SAFETY: as above.
+        let (depth, sp) = unsafe { ((*inner.cast::<Inner>()).depth, (*inner.cast::<Inner>()).sp) };
+        down(depth, sp, inner);
+    }
+    #[inline(never)]
+    fn down(depth: usize, sp: usize, inner: *mut c_void) {
+        match depth {
+            // SAFETY: `sp` is far under all frames of this test, and aligned as a call's.
+            0 => unsafe { exectrace_test_on_stack_at(sp, middle, inner) },
+            _ => down(depth - 1, sp, inner),
+        }
+        // No tail call; and no other call that would write over the words of the one above.
+        // SAFETY: nothing.
+        unsafe { std::arch::asm!("", options(nomem, nostack)) };
+    }
+    unwind::init();
+    let mut inner = Inner { bounds: StackBounds::of_current_thread(), sp: 0, save: true, depth: 0, frames: 0 };
+    let top = (&raw const inner).addr() & !15;
+    inner.sp = top - (512 << 10);
+    // The frames below `sp` are the same each time, to the byte. Those above are of either depth, each at a place of its own, so
+    // that the words of the other one are still there: only the way to them, a saved frame pointer, has changed.
+    for round in 0..400 {
+        let area = round % 2;
+        inner.save = round % 16 < 8;
+        inner.depth = [1, 5][area];
+        let at = top - [128 << 10, 256 << 10][area];
+        // SAFETY: as above.
+        unsafe { exectrace_test_on_stack_at(at, outer, (&raw mut inner).cast()) };
+        assert!(inner.frames > 0);
+    }
+}
+
 #[test]
 fn inside_a_panic_and_its_unwinding() {
     struct OnDrop;

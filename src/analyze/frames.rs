@@ -238,7 +238,7 @@ mod tests {
             ("main.main", "", Distance::Own),
             ("runtime.chanrecv1", "/usr/lib/go/src/runtime/chan.go", Distance::Runtime),
             ("sync.(*Mutex).Lock", "/usr/lib/go/src/sync/mutex.go", Distance::Runtime),
-            ("github.com/a/b.(*Pool).Get", "/root/go/pkg/mod/github.com/a/b@v1.0.0/pool.go", Distance::Package),
+            ("github.com/a/b.(*Pool).Get", "/home/u/go/pkg/mod/github.com/a/b@v1.0.0/pool.go", Distance::Package),
             ("app::cache::Cache::get", "/home/u/app/src/cache.rs", Distance::Own),
             ("network::poll", "/home/u/app/src/net.rs", Distance::Own),
             ("<std::sync::Mutex<T>>::lock", "/rustc/abc/library/std/src/sync/mutex.rs", Distance::Runtime),
@@ -247,7 +247,7 @@ mod tests {
             ("write", "", Distance::Runtime),
             (
                 "parking_lot::Mutex::lock",
-                "/root/.cargo/registry/src/x/parking_lot-0.12/src/mutex.rs",
+                "/home/u/.cargo/registry/src/x/parking_lot-0.12/src/mutex.rs",
                 Distance::Package,
             ),
         ] {

@@ -311,6 +311,15 @@ impl States {
         self.by_id.is_empty()
     }
 
+    /// The span that a goroutine is in, up to the last event.
+    ///
+    /// # Panics
+    /// If the slot is not from this `States`.
+    #[must_use]
+    pub fn current(&self, slot: Slot) -> Span {
+        self.span_at(slot.0 as usize, self.now)
+    }
+
     /// How long a goroutine has run up to now, in nanoseconds.
     #[must_use]
     pub fn running_ns(&self, slot: Slot) -> u64 {

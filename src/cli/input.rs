@@ -1,6 +1,7 @@
 //! Opens a trace and watches over its reading: standard input, progress on a terminal, what to say of damage.
 
-use crate::outcome::Failure;
+use crate::outcome::{Failure, Outcome};
+use exectrace::analyze::Damage;
 use exectrace::read::{Error, Progress, Reader};
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -84,11 +85,33 @@ impl Input {
         ))
     }
 
+    /// Reads the whole trace with progress shown: `answer` gets the reader and what to call now and then.
+    pub fn ask<T>(&self, answer: impl FnOnce(&mut Reader<'_>, &mut dyn FnMut()) -> T) -> Result<Asked<T>, Failure> {
+        let mut reader = self.reader()?;
+        let mut watch = self.watch(reader.progress());
+        let answer = answer(&mut reader, &mut || watch.tick());
+        Ok(Asked { answer, bytes_read: reader.bytes_read() })
+    }
+
+    /// How a command ends whose answer is about a trace's whole part.
+    pub fn ended(&self, damage: Option<&Damage>, bytes_read: u64) -> Result<Outcome, Failure> {
+        match damage {
+            Some(d) => Err(self.cut_off(&d.message, d.whole_bytes, bytes_read)),
+            None => Ok(Outcome::Done),
+        }
+    }
+
     /// A display of progress; it shows something only where a person watches.
     pub fn watch(&self, progress: Progress) -> Watch {
         let shown = io::stderr().is_terminal() && !io::stdout().is_terminal();
         Watch { progress, len: self.len, next: shown.then(|| Instant::now() + FIRST), shown: false }
     }
+}
+
+/// An answer, and how much was read for it.
+pub struct Asked<T> {
+    pub answer: T,
+    pub bytes_read: u64,
 }
 
 /// Work shorter than this shows no progress.

@@ -10,11 +10,18 @@
 mod check;
 mod filter;
 mod fmt;
+mod gc;
+mod goroutines;
 mod input;
+mod latency;
+mod mmu;
 mod outcome;
 mod output;
 mod print;
+mod profile;
+mod regions;
 mod summary;
+mod tasks;
 
 use clap::{Parser, Subcommand};
 use outcome::{Failure, Outcome};
@@ -29,6 +36,10 @@ A FILE of `-` is standard input.
 
 Examples:
   exectrace summary app.trace                   one page: what is in it, what looks wrong
+  exectrace profile sync app.trace              where goroutines wait for each other
+  exectrace goroutines app.trace                what threads and goroutines spent their time on
+  exectrace gc app.trace                        each cycle of the collector
+  exectrace mmu --svg mmu.svg app.trace         what the collector leaves to the program
   exectrace check app.trace                     is it a valid trace?
   exectrace print app.trace | less              all events, in order
   exectrace print --kind Log,TaskEnd app.trace  some of them")]
@@ -40,6 +51,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Summary(summary::Args),
+    Profile(profile::Args),
+    Goroutines(goroutines::Args),
+    Latency(latency::Args),
+    Gc(gc::Args),
+    Mmu(mmu::Args),
+    Tasks(tasks::Args),
+    Regions(regions::Args),
     Print(print::Args),
     Check(check::Args),
 }
@@ -55,6 +73,13 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Summary(args) => summary::run(&args),
+        Command::Profile(args) => profile::run(&args),
+        Command::Goroutines(args) => goroutines::run(&args),
+        Command::Latency(args) => latency::run(&args),
+        Command::Gc(args) => gc::run(&args),
+        Command::Mmu(args) => mmu::run(&args),
+        Command::Tasks(args) => tasks::run(&args),
+        Command::Regions(args) => regions::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Check(args) => check::run(&args),
     };

@@ -31,20 +31,15 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let input = Input::open(&args.file)?;
-    let mut reader = input.reader()?;
-    let mut watch = input.watch(reader.progress());
-    let summary = analyze::summary_watched(&mut reader, &mut || watch.tick());
-    drop(watch);
+    let asked = input.ask(|reader, tick| analyze::summary_watched(reader, tick))?;
+    let summary = &asked.answer;
     let mut out = Output::stdout();
     if args.json {
-        out.json(&summary)?;
+        out.json(summary)?;
     } else {
         // Writing to memory cannot fail.
         let _ = write!(out.buf, "{summary}");
     }
     out.flush()?;
-    match &summary.losses.damage {
-        Some(e) => Err(input.cut_off(e, summary.losses.whole_bytes.unwrap_or(0), summary.trace.bytes)),
-        None => Ok(Outcome::Done),
-    }
+    input.ended(summary.losses.damage.as_ref(), asked.bytes_read)
 }

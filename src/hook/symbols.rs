@@ -12,10 +12,10 @@
 /// exectrace::interpose!();
 /// # fn main() {}
 /// ```
-/// The program then has its own `read`, `write`, `pthread_create` and some three hundred more, each of which calls the
-/// C library's and, while tracing is on, records the call. They serve the program, Rust's standard library in it, and
-/// all the shared libraries that it loads. With tracing off a hook costs a nanosecond or two. Without this line (and
-/// without the preload library) a program has none of them; a trace then has the allocations, the user's tasks and
+/// The program then has its own `read`, `write`, `pthread_create` and nearly three hundred more, each of which calls
+/// the C library's and, while tracing is on, records the call. They serve the program, Rust's standard library in it,
+/// and all the shared libraries that it loads. With tracing off a hook costs a nanosecond or two. Without this line
+/// (and without the preload library) a program has none of them; a trace then has the allocations, the user's tasks and
 /// regions, and threads as far as they tell of themselves.
 ///
 /// The same line in a `cdylib` makes it a library for `LD_PRELOAD`.
@@ -24,6 +24,9 @@
 /// Linux with glibc, dynamically linked, on x86_64 and aarch64. Elsewhere, and with `-C target-feature=+crt-static`, it
 /// expands to nothing: a static C library has no second definition behind the program's own to call. Calls that do not
 /// go through the C library (the `rustix` crate's, Go's) are not seen anywhere.
+///
+/// With fat LTO the compiler may warn that `statx` "changed binding to STB_WEAK": the standard library looks for it in
+/// a way of its own. It does no harm.
 ///
 /// # Errors
 /// Two expansions in one program are a link error (`duplicate symbol`), as is one beside another crate that defines the

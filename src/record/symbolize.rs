@@ -39,7 +39,7 @@ impl Name {
 /// One frame of a stack, inlined or real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The demangled function, without the compiler's hash; `module+0xoffset` where there is no symbol.
+    /// The demangled function, without the compiler's hash and its generic arguments; `module+0xoffset` where there is no symbol.
     pub func: Name,
     /// The source file; an empty name where it is not known.
     pub file: Name,
@@ -132,7 +132,7 @@ impl Symbolizer {
         backtrace::resolve(pc as *mut c_void, |symbol| {
             let Some(name) = symbol.name() else { return };
             let file = symbol.filename().map(|file| file.display().to_string()).unwrap_or_default();
-            found.push((format!("{name:#}"), file, symbol.lineno().unwrap_or(0)));
+            found.push((function_path::without_arguments(&format!("{name:#}")), file, symbol.lineno().unwrap_or(0)));
         });
         let address = pc.saturating_sub(1);
         match found.last_mut() {
@@ -187,7 +187,7 @@ impl Symbolizer {
         let (path, offset) = self.module(address).map(|(module, offset)| (module.path.clone(), offset))?;
         let table = self.symbol_tables.entry(path).or_insert_with_key(|path| SymbolTable::open(path));
         let name = table.as_ref()?.name_at(offset as u64)?;
-        Some(format!("{:#}", backtrace::SymbolName::new(&name)))
+        Some(function_path::without_arguments(&format!("{:#}", backtrace::SymbolName::new(&name))))
     }
 
     #[cfg(not(unix))]

@@ -108,7 +108,7 @@ fn count(bytes: &[u8]) -> Seen {
 }
 
 /// The C library of the tests, built and loaded.
-pub struct Guest(*mut libc::c_void);
+pub struct Guest(usize);
 
 impl Guest {
     pub fn load() -> Self {
@@ -123,7 +123,7 @@ impl Guest {
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
         assert!(!handle.is_null(), "{library} cannot be loaded");
         std::fs::remove_file(library).expect("the library's file");
-        Guest(handle)
+        Guest(handle as usize)
     }
 
     /// The function of that name.
@@ -133,7 +133,7 @@ impl Guest {
     pub unsafe fn get<F: Copy>(&self, name: &str) -> F {
         let name = std::ffi::CString::new(name).expect("no zero in it");
         // SAFETY: an open library.
-        let at = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        let at = unsafe { libc::dlsym(self.0 as *mut _, name.as_ptr()) };
         assert!(!at.is_null(), "{name:?}");
         assert_eq!(size_of::<F>(), size_of_val(&at));
         // SAFETY: the caller's.
@@ -152,6 +152,6 @@ impl Guest {
     /// Unloads it.
     pub fn unload(self) {
         // SAFETY: nothing of it is used any more.
-        assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
+        assert_eq!(unsafe { libc::dlclose(self.0 as *mut _) }, 0);
     }
 }

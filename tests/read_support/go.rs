@@ -67,7 +67,7 @@ impl Go {
     /// The directory with the trace reader's test data.
     pub fn testdata(&self) -> PathBuf {
         let new = self.root.join("src/internal/trace/testdata");
-        if new.exists() { new } else { self.root.join("src/internal/trace/v2/testdata") }
+        if new.join("testprog").exists() { new } else { self.root.join("src/internal/trace/v2/testdata") }
     }
 
     /// `go tool trace -d=MODE FILE`.

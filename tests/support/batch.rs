@@ -27,8 +27,6 @@ pub enum Depth {
     Text,
     /// All of it.
     All,
-    /// All but `-d=wire` and `-d=footprint`.
-    AllButWire,
 }
 
 impl Depth {
@@ -38,7 +36,6 @@ impl Depth {
             Depth::Pages => &["read", "tool", "pages"],
             Depth::Text => &["parsed", "wire"],
             Depth::All => &["parsed", "wire", "tool", "pages"],
-            Depth::AllButWire => &["parsed", "tool", "pages"],
         }
     }
 }

@@ -151,8 +151,7 @@ impl Judge {
     pub fn check(&self, trace: &Path) -> Result<Report, Refusal> {
         let mut complaints = Vec::new();
         let item = Item::file(trace);
-        let depth = if self.wire { Depth::All } else { Depth::AllButWire };
-        let verdict = batch::judge(self.go, std::slice::from_ref(&item), depth, true).remove(0);
+        let verdict = batch::judge(self.go, std::slice::from_ref(&item), Depth::Order, true).remove(0);
         if !verdict.accepted() {
             complaints.push(format!("judge, {}: {}", verdict.stage, verdict.error));
         }
@@ -336,11 +335,11 @@ fn is_task_without_ends(complaint: &str, facts: &Facts) -> bool {
     })
 }
 
-/// Writes a refused trace to a file of its own.
+/// Writes a refused trace to a file of its own, over that of an earlier run.
 fn keep(item: &Item) -> std::io::Result<String> {
-    let name: String = item.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let name = &name[name.len().saturating_sub(80)..];
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("refused{name}.trace"));
+    let name = item.name.rsplit('/').next().unwrap_or_default();
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("refused-{name}.trace"));
     std::fs::write(&path, item.bytes()?)?;
     Ok(path.display().to_string())
 }

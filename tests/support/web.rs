@@ -20,8 +20,8 @@ const MOST_GRAPHS: usize = 4;
 /// of that number: 23 s with some hundreds.
 const MOST_PROCS_PER_GOROUTINE: u64 = 32;
 
-/// How many bytes of JSON are read besides the two main timelines' first parts. The judge program has checked that the rest
-/// is JSON, and a test without optimization reads only some 10 MB of it a second.
+/// How many bytes of JSON are read besides the two main timelines' first parts; of the rest only the end is looked at. A test
+/// without optimization reads some 10 MB of it a second.
 const JSON_BUDGET: usize = 16 << 20;
 
 /// The parameters of the MMU page's boxes: its default choice, each box alone, and all of them in both views.

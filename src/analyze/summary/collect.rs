@@ -14,7 +14,9 @@ use crate::analyze::mmu::{Counting, Mmu, Work};
 use crate::analyze::running::Running;
 use crate::analyze::states::{Change, Span, States};
 use crate::analyze::tally::{ByName, ByStack};
+use crate::analyze::times::{Times, TimesBySlot};
 use crate::analyze::user::UserEvents;
+use crate::analyze::{Damage, FOREVER};
 use crate::format::Kind;
 use crate::format::private::meta;
 use crate::read::{
@@ -25,19 +27,6 @@ use std::collections::BTreeMap;
 
 /// The windows of the summary's MMU.
 const MMU_WINDOWS_NS: [u64; 3] = [1_000_000, 10_000_000, 100_000_000];
-
-/// The reason with which Go stops a goroutine for ever: it is no wait that would end.
-const FOREVER: &str = "forever";
-
-/// Time of a goroutine, or of a group of them, by state.
-#[derive(Clone, Copy, Default)]
-struct Times {
-    goroutines: u64,
-    running_ns: u64,
-    waiting_ns: u64,
-    syscall_ns: u64,
-    runnable_ns: u64,
-}
 
 pub(super) struct Collect {
     interner: Interner,
@@ -65,8 +54,9 @@ pub(super) struct Collect {
     scheduling: Dist,
     samples: IdHashMap<u64>,
     sampled: u64,
-    times: Vec<Times>,
-    groups: IdHashMap<Times>,
+    times: TimesBySlot,
+    /// By name: how many goroutines, and their times.
+    groups: IdHashMap<(u64, Times)>,
     goroutines: u64,
     from_before: u64,
     ended: u64,
@@ -105,7 +95,7 @@ impl Collect {
             scheduling: Dist::default(),
             samples: IdHashMap::default(),
             sampled: 0,
-            times: Vec::new(),
+            times: TimesBySlot::default(),
             groups: IdHashMap::default(),
             goroutines: 0,
             from_before: 0,
@@ -169,20 +159,20 @@ impl Collect {
         // The last `Sync` ends the trace and has an empty generation.
         if !g.bytes().is_empty() {
             self.generations += 1;
-            self.private(g, ev.time);
+            self.private(g);
         }
-        if let (None, Some(clock)) = (self.origin.begin_unix_ns, ev.sync().and_then(|s| s.clock)) {
-            let wall = clock.wall_sec.saturating_mul(1_000_000_000).saturating_add(clock.wall_nsec.into());
-            self.origin.begin_unix_ns = Some(wall.saturating_sub(clock.trace.since(ev.time)));
+        if self.origin.begin_unix_ns.is_none() {
+            let since = ev.time.since(self.begin.unwrap_or(ev.time));
+            self.origin.begin_unix_ns = crate::analyze::wall_clock_ns(ev).map(|ns| ns.saturating_sub(since));
         }
     }
 
     /// Reads what only traces of ours have.
-    fn private(&mut self, g: &Generation, at: Time) {
+    fn private(&mut self, g: &Generation) {
         // A section that cannot be decoded is left out: nothing that Go's reader would refuse depends on it.
         for section in g.sections().flatten() {
             match section.content {
-                Private::Meta(pairs) => self.meta(&pairs, at),
+                Private::Meta(pairs) => self.meta(&pairs),
                 Private::Series(all) => {
                     for s in all {
                         self.series(s.name, &s.samples);
@@ -193,7 +183,7 @@ impl Collect {
         }
     }
 
-    fn meta(&mut self, pairs: &[(&str, &str)], at: Time) {
+    fn meta(&mut self, pairs: &[(&str, &str)]) {
         let text = |key: &str| pairs.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
         let number = |key: &str| text(key).and_then(|v| v.parse::<u64>().ok());
         if let Some(w) = text(meta::WRITER) {
@@ -202,12 +192,6 @@ impl Collect {
         self.origin.pid = number(meta::PID).or(self.origin.pid);
         self.losses.events += number(meta::LOST_EVENTS).unwrap_or(0);
         self.losses.samples += number(meta::LOST_SAMPLES).unwrap_or(0);
-        if let (None, Some(wall), Some(trace)) =
-            (self.origin.begin_unix_ns, number(meta::WALL_NS), number(meta::TRACE_NS))
-        {
-            let trace = Time(trace as i64);
-            self.origin.begin_unix_ns = Some((wall as i64).saturating_sub(trace.since(self.begin.unwrap_or(at))));
-        }
     }
 
     fn series(&mut self, name: &str, samples: &[(Time, i64)]) {
@@ -237,44 +221,31 @@ impl Collect {
             // It may have ended by the end of the trace; its name is asked for while it is there.
             self.alone = self.states.slot(id).or((id == c.id).then_some(c.slot)).map(|s| self.states.get(s).name);
         }
-        let i = c.slot.0 as usize;
-        match c.span {
+        self.times.update(c, self.forever);
+        match &c.span {
             None => {
-                if i >= self.times.len() {
-                    self.times.resize(i + 1, Times::default());
-                }
-                self.times[i] = Times { goroutines: 1, ..Times::default() };
                 self.goroutines += 1;
                 self.from_before += u64::from(c.from == GoState::Undetermined);
             }
-            Some(span) => self.span(i, &span),
+            Some(span) => self.span(span),
         }
         if c.to == GoState::NotExist {
             self.ended += 1;
             self.user.ended(c.id);
             let name = self.states.get(c.slot).name;
-            self.group(name, self.times[i]);
+            self.group(name, &self.times.get(c.slot));
         }
     }
 
-    fn span(&mut self, i: usize, span: &Span) {
+    fn span(&mut self, span: &Span) {
         let ns = span.ns_with_lead();
-        let t = &mut self.times[i];
         match span.state {
-            GoState::Running => t.running_ns += ns,
-            GoState::Waiting => {
-                if span.reason != self.forever {
-                    t.waiting_ns += ns;
-                    self.reasons.add(span.reason, ns);
-                    self.waits.add(span.reason, span.stack, span.begin, ns);
-                }
+            GoState::Waiting if span.reason != self.forever => {
+                self.reasons.add(span.reason, ns);
+                self.waits.add(span.reason, span.stack, span.begin, ns);
             }
-            GoState::Runnable => {
-                t.runnable_ns += ns;
-                self.scheduling.add(ns);
-            }
+            GoState::Runnable => self.scheduling.add(ns),
             GoState::Syscall => {
-                t.syscall_ns += ns;
                 let interner = &self.interner;
                 let name = *self
                     .syscall_names
@@ -285,26 +256,22 @@ impl Collect {
                     *self.without_proc.entry(name.0.into()).or_default() += span.without_proc_ns;
                 }
             }
-            GoState::Undetermined | GoState::NotExist => {}
+            _ => {}
         }
     }
 
-    fn group(&mut self, name: StringKey, t: Times) {
+    fn group(&mut self, name: StringKey, t: &Times) {
         let g = self.groups.entry(name.0.into()).or_default();
-        g.goroutines += t.goroutines;
-        g.running_ns += t.running_ns;
-        g.waiting_ns += t.waiting_ns;
-        g.syscall_ns += t.syscall_ns;
-        g.runnable_ns += t.runnable_ns;
+        g.0 += 1;
+        g.1.merge(t);
     }
 
     /// What goes on at the end of the trace counts up to there.
     fn close(&mut self) {
         let open: Vec<_> = self.states.open().map(|(slot, go, span)| (slot, go.name, span)).collect();
         for (slot, name, span) in open {
-            let i = slot.0 as usize;
-            self.span(i, &span);
-            self.group(name, self.times[i]);
+            self.span(&span);
+            self.group(name, &self.times.now(slot, &self.states, self.forever));
         }
     }
 
@@ -316,10 +283,7 @@ impl Collect {
         self.origin.duration_ns = since(self.end);
         self.origin.bytes = reader.bytes_read();
         self.origin.generations = self.generations;
-        if let Some(e) = damage {
-            self.losses.whole_bytes = Some(e.whole_bytes());
-            self.losses.damage = Some(e.to_string());
-        }
+        self.losses.damage = damage.map(|e| Damage::of(&e));
         let gc = self.collector(begin);
         let interner = &self.interner;
         let (c, last_alone) = std::mem::take(&mut self.running).finish(begin, self.end);
@@ -401,7 +365,7 @@ impl Collect {
         stops.sort_by_key(|n| std::cmp::Reverse(n.durations.total_ns));
         let mut assist_stacks: Vec<_> = gc.assist_stacks.iter().map(|(&k, &v)| (StackKey(k as u32), v)).collect();
         assist_stacks.sort_by_key(|&(k, (_, ns))| (std::cmp::Reverse(ns), k));
-        let ran: u64 = self.groups.values().map(|t| t.running_ns).sum();
+        let ran: u64 = self.groups.values().map(|(_, t)| t.running_ns).sum();
         Some(Collector {
             cycles: gc.cycles.len() as u64,
             marking: marking.durations(),
@@ -458,14 +422,14 @@ impl Collect {
     }
 
     fn groups_sorted(&self) -> Vec<Group> {
-        let mut all: Vec<_> = self.groups.iter().map(|(&k, &t)| (StringKey(k as u32), t)).collect();
-        all.sort_by_key(|&(k, t)| (std::cmp::Reverse((t.running_ns, t.syscall_ns, t.waiting_ns)), k));
-        let one = |(k, t): (StringKey, Times)| Group {
+        let mut all: Vec<_> = self.groups.iter().map(|(&k, &(n, t))| (StringKey(k as u32), n, t)).collect();
+        all.sort_by_key(|&(k, _, t)| (std::cmp::Reverse((t.running_ns, t.syscall_ns, t.waiting_ns)), k));
+        let one = |(k, n, t): (StringKey, u64, Times)| Group {
             name: self.interner.text(k).to_owned(),
-            goroutines: t.goroutines,
+            goroutines: n,
             running_ns: t.running_ns,
             waiting_ns: t.waiting_ns,
-            syscall_ns: t.syscall_ns,
+            syscall_ns: t.syscall_ns + t.syscall_blocked_ns,
             runnable_ns: t.runnable_ns,
         };
         all.into_iter().take(TOP).map(one).collect()

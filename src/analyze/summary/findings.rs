@@ -89,11 +89,13 @@ fn graded(value: f64, threshold: f64, serious: f64) -> Severity {
 }
 
 fn damaged(s: &Summary) -> Option<Finding> {
-    let why = s.losses.damage.as_ref()?;
-    let whole = s.losses.whole_bytes.unwrap_or(0);
-    let text =
-        format!("The trace cannot be read to its end: {why}. All else here is about the {} before.", Bytes(whole));
-    Some(finding("damaged", Severity::Serious, whole as f64, 0.0, text))
+    let d = s.losses.damage.as_ref()?;
+    let text = format!(
+        "The trace cannot be read to its end: {}. All else here is about the {} before.",
+        d.message,
+        Bytes(d.whole_bytes)
+    );
+    Some(finding("damaged", Severity::Serious, d.whole_bytes as f64, 0.0, text))
 }
 
 fn lost_events(s: &Summary) -> Option<Finding> {

@@ -9,6 +9,7 @@ mod collect;
 mod findings;
 mod text;
 
+use super::Damage;
 use super::dist::Durations;
 use super::frames::FrameInfo;
 use super::heap::Heap;
@@ -107,10 +108,8 @@ pub struct Losses {
     pub events: u64,
     /// CPU samples that it could not record.
     pub samples: u64,
-    /// Why the trace could not be read to its end: place and reason.
-    pub damage: Option<String>,
-    /// The bytes of the whole part, if there is damage.
-    pub whole_bytes: Option<u64>,
+    /// Why the trace could not be read to its end.
+    pub damage: Option<Damage>,
 }
 
 /// How many events there are.

@@ -38,6 +38,8 @@ pub(super) fn before(a: [usize; 6]) -> After {
             libc::FUTEX_LOCK_PI | FUTEX_LOCK_PI2 | libc::FUTEX_WAIT_REQUEUE_PI => block(Ticket::NONE),
             _ => After::Nothing,
         },
+        // Whether FUTEX_WAKE_OP wakes at its second address too, only the kernel will know: who waits there wakes
+        // unattributed.
         libc::FUTEX_WAKE | libc::FUTEX_WAKE_OP => wake(address, ANY, value),
         libc::FUTEX_WAKE_BITSET => wake(address, third as u32, value),
         libc::FUTEX_UNLOCK_PI => wake(address, ANY, 1),

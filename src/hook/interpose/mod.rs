@@ -22,8 +22,6 @@
 //!    handlers. The tracer takes a new call or wait as the end of one that is still open, and does not mind the end of
 //!    one that is not.
 
-#![allow(clippy::missing_safety_doc)]
-
 mod descriptor;
 mod real;
 mod waiters;

@@ -303,18 +303,20 @@ macro_rules! call {
 }
 pub(super) use call;
 
-/// Calls the real function as a system call of that name.
+/// Calls the real function as a system call of that name. The value is the call's, whenever tracing is turned on or off.
 macro_rules! as_syscall {
     ($name:ident, real::$f:ident($($a:expr),* $(,)?)) => {{
         let f = real::$f.get();
-        if !$crate::hook::on() {
-            // SAFETY: the caller's promise to the hook is the promise to the real function.
-            return unsafe { f($($a),*) };
-        }
-        let entry = $crate::hook::syscall::begin($crate::record::syscall_name::SyscallName::$name);
-        // SAFETY: as above.
+        let entry = if $crate::hook::on() {
+            Some($crate::hook::syscall::begin($crate::record::syscall_name::SyscallName::$name))
+        } else {
+            None
+        };
+        // SAFETY: the caller's promise to the hook is the promise to the real function.
         let result = unsafe { f($($a),*) };
-        $crate::hook::syscall::end(entry);
+        if let Some(entry) = entry {
+            $crate::hook::syscall::end(entry);
+        }
         result
     }};
 }

@@ -52,7 +52,7 @@ mod tests {
             ("/rustc/59807616e1fa/library/std/src/sync/mpmc/mod.rs", Some("std::sync::mpmc")),
             ("/rustc/59807616e1fa/library/core/src/lib.rs", Some("core")),
             (
-                "/root/.cargo/registry/src/index-19/crossbeam-channel-0.5.17/src/flavors/zero.rs",
+                "/home/u/.cargo/registry/src/index-19/crossbeam-channel-0.5.17/src/flavors/zero.rs",
                 Some("crossbeam_channel::flavors::zero"),
             ),
             ("/x/libc-1.0.0-alpha.5/src/lib.rs", Some("libc")),
