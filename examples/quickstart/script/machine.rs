@@ -1,7 +1,7 @@
 //! The machine: runs code in slices, between which the heap may begin a collection.
 
 use super::compiler::{Binary, Function, Op, Program};
-use super::value::{Closure, Ledger, List, Scope, Text, Value, Variable};
+use super::value::{Closure, Ledger, List, Scope, Value, Variable};
 use exectrace::gc::{Arena, Config, Gc, GcCell, GcRefCell, HeapStats, Mutation, Rootable, Static};
 use std::rc::Rc;
 
@@ -80,7 +80,7 @@ impl Machine {
             stack: GcRefCell::new(Vec::new()),
             frames: GcRefCell::new(vec![Frame { function: 0, at: 0, scope: None }]),
             globals: GcRefCell::new(vec![Value::Nil; program.globals.len()]),
-            texts: program.texts.iter().map(|t| Value::Text(Text::new(mc, t))).collect(),
+            texts: program.texts.iter().map(|t| Value::Text(mc.alloc_str(t))).collect(),
         });
         Machine { heap, program: program.into(), ledger: Ledger::default(), instructions: 0 }
     }
@@ -237,7 +237,7 @@ impl<'gc> Slice<'_, 'gc> {
         let compared = |op: &str| a.compare(&b).ok_or_else(|| format!("{op} of {} and {}", a.kind(), b.kind()));
         let value = match op {
             Binary::Add => match (a, b) {
-                (Value::Text(_), _) | (_, Value::Text(_)) => Value::Text(Text::new(self.mc, &format!("{a}{b}"))),
+                (Value::Text(_), _) | (_, Value::Text(_)) => Value::Text(self.mc.alloc_str(&format!("{a}{b}"))),
                 _ => Value::Number(number(&a)? + number(&b)?),
             },
             Binary::Subtract => Value::Number(number(&a)? - number(&b)?),
@@ -327,11 +327,11 @@ impl<'gc> Slice<'_, 'gc> {
                 list(&args[0])?.push(self.mc, args[1]);
                 args[0]
             }
-            Native::Text => Value::Text(Text::new(self.mc, &args[0].to_string())),
+            Native::Text => Value::Text(self.mc.alloc_str(&args[0].to_string())),
             Native::Files => Value::Number(host.files() as f64),
             Native::Words => {
                 let words = host.words(number(&args[0])? as usize)?;
-                let words = words.iter().map(|w| Value::Text(Text::new(self.mc, w))).collect();
+                let words = words.iter().map(|w| Value::Text(self.mc.alloc_str(w))).collect();
                 self.push_list(words);
                 return Ok(());
             }

@@ -1,6 +1,6 @@
 //! What lives on the garbage-collected heap: strings, lists, variables, closures, and the machine's own state, which is the root.
 
-use exectrace::gc::{Gc, GcCell, GcRefCell, Mutation, Static};
+use exectrace::gc::{Gc, GcCell, GcRefCell, GcString, Mutation, Static};
 use std::cell::Cell;
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ pub enum Value<'gc> {
     Nil,
     Bool(bool),
     Number(f64),
-    Text(Gc<'gc, Text<'gc>>),
+    Text(GcString<'gc>),
     List(Gc<'gc, List<'gc>>),
     Closure(Gc<'gc, Closure<'gc>>),
     Native(Static<super::machine::Native>),
@@ -18,48 +18,6 @@ pub enum Value<'gc> {
 exectrace::collect_fields!(impl['gc] enum Value<'gc> {
     Nil, Bool(b), Number(n), Text(t), List(l), Closure(c), Native(n)
 });
-
-/// A string in pieces: all but the last are full. It is all on the heap, and needs no `Drop`.
-pub struct Text<'gc> {
-    len: u8,
-    bytes: [u8; Text::PIECE],
-    rest: Option<Gc<'gc, Text<'gc>>>,
-}
-exectrace::collect_fields!(impl['gc] struct Text<'gc> { len, bytes, rest });
-
-impl<'gc> Text<'gc> {
-    /// Makes the object 32 bytes.
-    const PIECE: usize = 23;
-
-    pub fn new(mc: &Mutation<'gc>, text: &str) -> Gc<'gc, Text<'gc>> {
-        let pieces = text.as_bytes().chunks(Self::PIECE).rev();
-        let last = pieces.fold(None, |rest, piece| {
-            let mut bytes = [0; Self::PIECE];
-            bytes[..piece.len()].copy_from_slice(piece);
-            Some(mc.alloc(Text { len: piece.len() as u8, bytes, rest }))
-        });
-        last.unwrap_or_else(|| mc.alloc(Text { len: 0, bytes: [0; Self::PIECE], rest: None }))
-    }
-
-    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::successors(Some(self), |t| t.rest.as_ref().map(|r| &**r)).map(|t| &t.bytes[..usize::from(t.len)])
-    }
-
-    pub fn len(&self) -> usize {
-        self.pieces().map(<[u8]>::len).sum()
-    }
-
-    pub fn compare(&self, other: &Text<'_>) -> Ordering {
-        self.pieces().cmp(other.pieces())
-    }
-}
-
-impl std::fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A character may be cut between two pieces.
-        f.write_str(&String::from_utf8_lossy(&self.pieces().collect::<Vec<_>>().concat()))
-    }
-}
 
 /// A list. Its elements stand in a `Vec` of the native heap, which the collector is told of so that it counts in its pacing.
 pub struct List<'gc> {
@@ -142,7 +100,7 @@ impl<'gc> Value<'gc> {
         match (self, other) {
             (Value::Nil, Value::Nil) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
-            (Value::Text(a), Value::Text(b)) => a.compare(b).is_eq(),
+            (Value::Text(a), Value::Text(b)) => a == b,
             (Value::Number(a), Value::Number(b)) => a == b,
             (Value::List(a), Value::List(b)) => Gc::ptr_eq(*a, *b),
             (Value::Closure(a), Value::Closure(b)) => Gc::ptr_eq(*a, *b),
@@ -155,7 +113,7 @@ impl<'gc> Value<'gc> {
     pub fn compare(&self, other: &Value<'_>) -> Option<Ordering> {
         match (self, other) {
             (Value::Number(a), Value::Number(b)) => Some(a.total_cmp(b)),
-            (Value::Text(a), Value::Text(b)) => Some(a.compare(b)),
+            (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
             _ => None,
         }
     }
