@@ -290,14 +290,6 @@ impl Closer {
         if known {
             names.push((goid, self.name(t, tid)));
         }
-        if known && word.missing_in(n).is_some() && t.gate.adopted() >= n {
-            eprintln!(
-                "DEBUG speak n {n} word {word:?} adopted {} open {} tid {tid} life {}",
-                t.gate.adopted(),
-                GENERATION.get(),
-                t.life.load(Ordering::Relaxed)
-            );
-        }
         if known && let Some((state, range)) = word.missing_in(n) {
             let on_thread = state == state::go(GoStatus::Running) || state == state::go(GoStatus::Syscall);
             let m = if on_thread { u64::from(tid) } else { NO_THREAD };

@@ -120,14 +120,6 @@ impl<'t> Section<'t> {
         if !self.batch().has_room(SECTION_BYTES) && !self.refill() {
             return false;
         }
-        if GENERATION.get() > self.generation + 1 {
-            eprintln!(
-                "DEBUG adopt {} open {} adopted {}",
-                self.generation,
-                GENERATION.get(),
-                self.thread.gate.adopted()
-            );
-        }
         self.thread.gate.adopt(self.generation);
         self.one_off_reset();
         let t = self.thread;
@@ -753,18 +745,6 @@ impl Section<'_> {
 impl Drop for Section<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        let g = GENERATION.get();
-        if g > self.generation + 1 {
-            eprintln!(
-                "DEBUG section {} open {g} adopted {} tid {} life {} busy {}",
-                self.generation,
-                self.thread.gate.adopted(),
-                self.tid(),
-                self.thread.life.load(Ordering::Relaxed),
-                self.thread.busy.load(Ordering::Relaxed)
-            );
-            std::process::abort();
-        }
         self.thread.gate.close();
     }
 }

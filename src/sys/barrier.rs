@@ -31,10 +31,7 @@ pub(crate) fn light() {
 pub(crate) fn heavy() {
     fence(Ordering::SeqCst);
     if EXPEDITED.load(Ordering::Relaxed) {
-        if !imp::run() {
-            eprintln!("DEBUG membarrier failed");
-            std::process::abort();
-        }
+        imp::run();
     }
 }
 
