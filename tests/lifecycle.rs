@@ -108,11 +108,16 @@ impl Write for Failing {
 }
 
 fn a_failing_sink_ends_the_trace_with_its_error() {
-    std::panic::set_hook(Box::new(|_| ()));
+    // The panics on purpose need not be seen; one of the test does.
+    std::panic::set_hook(Box::new(|p| {
+        if !p.to_string().contains("on purpose") {
+            eprintln!("{p}");
+        }
+    }));
     for n in [0, 1, 2, 5, 40] {
         for panics in [false, true] {
             Tracer::new().generation_period(Duration::from_millis(1)).start(Failing(n, panics)).expect("start");
-            let end = Instant::now() + Duration::from_secs(20);
+            let end = Instant::now() + Duration::from_secs(120);
             while exectrace::is_enabled() && Instant::now() < end {
                 work(50);
             }
@@ -185,7 +190,7 @@ fn thousands_of_traces_while_threads_come_and_go() {
         let starters: Vec<_> = (0..2)
             .map(|_| {
                 s.spawn(|| {
-                    for _ in 0..1_000 {
+                    for _ in 0..100 {
                         let sink = Memory::default();
                         if exectrace::start(sink.clone()).is_err() {
                             refused.fetch_add(1, Ordering::Relaxed);
@@ -204,8 +209,8 @@ fn thousands_of_traces_while_threads_come_and_go() {
         starters.into_iter().for_each(|t| t.join().expect("join"));
         over.store(true, Ordering::Relaxed);
     });
-    assert_eq!(traces.load(Ordering::Relaxed) + refused.load(Ordering::Relaxed), 2_000);
-    assert!(traces.load(Ordering::Relaxed) >= 500);
+    assert_eq!(traces.load(Ordering::Relaxed) + refused.load(Ordering::Relaxed), 200);
+    assert!(traces.load(Ordering::Relaxed) >= 50);
 }
 
 fn a_forked_child_is_untraced_and_may_trace_itself() {
