@@ -139,7 +139,7 @@ impl SemiSpace {
         assert!(self.from.len() < self.capacity, "the live cells fill a space");
         self.from.push([value, self.root]);
         self.root = self.from.len() as u32;
-        if self.from.len() % 4096 == 0 {
+        if self.from.len().is_multiple_of(4096) {
             // Now and then, not each time: a point of the curve costs some ten nanoseconds.
             self.trace.set_live((self.from.len() * CELL_BYTES) as u64);
         }

@@ -21,7 +21,7 @@ pub fn print(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
         println!("  {}", line.join("").trim_end());
     }
     match summary.losses.damage {
-        Some(damage) => Err(format!("{}: {damage}", path.display()).into()),
+        Some(damage) => Err(format!("{}: {}", path.display(), damage.message).into()),
         None => Ok(()),
     }
 }

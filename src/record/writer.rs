@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use super::buffer::Pool;
 use super::generation::{Closer, Lost, Opening};
-use super::section::GENERATION;
 use super::thread::Internal;
 use crate::sys::thread as os;
 
@@ -59,11 +58,15 @@ pub(crate) extern "C" fn main(arg: *mut c_void) -> *mut c_void {
     if let Some(job) = slot
         && let Some((opening, sink)) = job.input.take()
     {
-        let writer = Writer::new(job.shared.clone(), opening, sink, job.period, &internal);
+        let shared = job.shared.clone();
+        let writer = Writer::new(shared.clone(), opening, sink, job.period, &internal);
         // A panic here would be a bug of ours; it ends the trace, not the program.
         match catch_unwind(AssertUnwindSafe(|| writer.run())) {
             Ok(outcome) => job.outcome = Some(outcome),
-            Err(_) => GENERATION.set(0),
+            Err(payload) => {
+                super::generation::abandon(&shared.pool);
+                core::mem::forget(payload);
+            }
         }
     }
     drop(internal);
@@ -135,8 +138,7 @@ impl<'a> Writer<'a> {
             Ok(()) => self.bytes += output.iter().map(|part| part.len() as u64).sum::<u64>(),
             Err(e) => {
                 self.error = Some(e);
-                GENERATION.set(0);
-                self.closer.abandon();
+                super::generation::abandon(&self.shared.pool);
             }
         }
         self.closer.written();

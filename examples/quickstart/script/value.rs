@@ -110,7 +110,7 @@ impl<'gc> Value<'gc> {
     }
 
     /// The order of numbers, and that of strings.
-    pub fn compare(&self, other: &Value<'_>) -> Option<Ordering> {
+    pub fn compare(&self, other: &Value<'gc>) -> Option<Ordering> {
         match (self, other) {
             (Value::Number(a), Value::Number(b)) => Some(a.total_cmp(b)),
             (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
