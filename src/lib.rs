@@ -29,7 +29,14 @@
 //! Then `go tool trace trace.out` (Go 1.23 or later), or `exectrace summary trace.out`.
 //!
 //! Both lines at the top are optional and independent. Without the first there is no heap curve; without the second there are no waits
-//! and system calls, and threads appear with their first event.
+//! and system calls, and threads appear with their first event. [`interpose!`] belongs into the crate of the program, not of a library: it
+//! hooks functions of the C library in that one binary.
+//!
+//! A library that wants to be visible in the traces of programs needs neither: [`Task`], [`Region`], [`log!`](crate::log!) and [`hooks`] cost a
+//! load and a branch while no trace is on.
+//!
+//! Whole programs: `examples/quickstart` (everything at once), `drop_in` (the allocator alone), `memory_pressure` (a cache under a
+//! limit), `embed_gc` (a virtual machine on [`gc`], and another collector).
 //!
 //! # The contract
 //!
@@ -49,6 +56,10 @@
 //! | heap | the live bytes of the native heap ([`heap`]) plus those of GC heaps ([`gc`], [`hooks::gc`]) |
 //! | heap goal | with a GC heap: the size at which its next collection is due, on the same scale; else the memory limit |
 //! | MMU | what GC leaves to the threads, as a share of all procs |
+//!
+//! What the parts of the heap are, each by itself, stands in series of our own in the trace, which Go's tools skip and
+//! `exectrace summary` shows. Stacks are from the leaf to the function with which a thread begins; what the standard library has outside
+//! of that is left out.
 //!
 //! # Map of the crate
 //!
@@ -123,6 +134,16 @@ mod door {
 
     /// Begins to trace into `sink`, with the defaults of [`Tracer`].
     ///
+    /// The sink is anything that can be written to and sent to another thread: a file, a socket, a buffer behind a lock.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// exectrace::start(std::io::sink())?;
+    /// assert!(exectrace::start(std::io::sink()).is_err(), "one trace at a time");
+    /// exectrace::stop()?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Tracer::start`].
     pub fn start(sink: impl std::io::Write + Send + 'static) -> Result<(), StartError> {
@@ -131,6 +152,31 @@ mod door {
 
     /// Ends the trace. Returns when all of it has been written and the sink has been dropped.
     ///
+    /// ```
+    /// use std::io::{self, Write};
+    ///
+    /// /// A disk that is full.
+    /// struct Full;
+    ///
+    /// impl Write for Full {
+    ///     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+    ///         Err(io::ErrorKind::StorageFull.into())
+    ///     }
+    ///     fn flush(&mut self) -> io::Result<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), exectrace::StartError> {
+    /// exectrace::start(Full)?;
+    /// // The program goes on as ever.
+    /// match exectrace::stop() {
+    ///     Err(exectrace::StopError::Sink { error, .. }) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`StopError::NotOn`] if no trace is on; [`StopError::Sink`] with the first error of the sink, if it failed.
     pub fn stop() -> Result<Stats, StopError> {
@@ -138,6 +184,15 @@ mod door {
     }
 
     /// Whether a trace is on. One relaxed load; false also after the sink has failed.
+    ///
+    /// For what is worth computing only then; [`log!`](crate::log!) asks by itself.
+    ///
+    /// ```
+    /// # fn queue_length() -> usize { 0 }
+    /// if exectrace::is_enabled() {
+    ///     exectrace::log("queue", &queue_length().to_string());
+    /// }
+    /// ```
     #[inline(always)]
     #[must_use]
     pub fn is_enabled() -> bool {
@@ -146,6 +201,28 @@ mod door {
 
     /// Closes the open generation and waits until it has been written: all events up to this call are then in the sink. Does nothing
     /// when tracing is off.
+    ///
+    /// For a program that is about to be killed, or that wants to look at its own trace while it goes on:
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// # use std::io::{self, Write};
+    /// # #[derive(Clone, Default)]
+    /// # struct Shared(Arc<Mutex<Vec<u8>>>);
+    /// # impl Write for Shared {
+    /// #     fn write(&mut self, b: &[u8]) -> io::Result<usize> { self.0.lock().unwrap().write(b) }
+    /// #     fn flush(&mut self) -> io::Result<()> { Ok(()) }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let buffer = Shared::default(); // a `Vec<u8>` behind a lock, which implements `Write`
+    /// exectrace::start(buffer.clone())?;
+    /// exectrace::log("state", "about to do something dangerous");
+    /// exectrace::flush();
+    /// let bytes = buffer.0.lock().unwrap().clone();
+    /// assert!(bytes.windows(9).any(|w| w == b"dangerous"));
+    /// exectrace::stop()?;
+    /// # Ok(()) }
+    /// ```
     pub fn flush() {
         record::tracer::flush();
     }

@@ -1,4 +1,14 @@
 //! System calls: entering and leaving them.
+//!
+//! [`interpose!`](crate::interpose!) does it for the C library's functions. For calls that a program makes without it:
+//!
+//! ```
+//! use exectrace::hooks::{SyscallName, syscall};
+//!
+//! let entry = syscall::begin(SyscallName::fsync);
+//! // the call, by the program's own assembly
+//! syscall::end(entry);
+//! ```
 
 use core::sync::atomic::Ordering;
 

@@ -2,6 +2,45 @@
 //!
 //! The facade of the interposed C functions, and of programs that have primitives of their own. All functions may be called with
 //! tracing off; those around a wait then note what the thread does, so that a trace that starts meanwhile shows it right.
+//!
+//! A primitive that waits without libc's help, such as a lock that spins and then parks in a way of its own, says so itself:
+//!
+//! ```
+//! use exectrace::hooks::thread::{self, Reason, Waiter};
+//! use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+//!
+//! /// Something that happens once, for which one thread waits.
+//! #[derive(Default)]
+//! struct Once {
+//!     happened: AtomicBool,
+//!     waiter: AtomicU64,
+//! }
+//!
+//! impl Once {
+//!     fn wait(&self) {
+//!         self.waiter.store(thread::waiter().to_word(), Ordering::SeqCst);
+//!         if !self.happened.load(Ordering::SeqCst) {
+//!             thread::block(Reason::Sync);
+//!             while !self.happened.load(Ordering::SeqCst) {
+//!                 std::hint::spin_loop();
+//!             }
+//!             thread::unblock();
+//!         }
+//!     }
+//!
+//!     fn happen(&self) {
+//!         // Before the thread is woken, so that the cause stands before its effect.
+//!         thread::wake(Waiter::from_word(self.waiter.load(Ordering::SeqCst)));
+//!         self.happened.store(true, Ordering::SeqCst);
+//!     }
+//! }
+//!
+//! let once = Once::default();
+//! std::thread::scope(|s| {
+//!     s.spawn(|| once.wait());
+//!     once.happen();
+//! });
+//! ```
 
 use core::sync::atomic::Ordering;
 

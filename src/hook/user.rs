@@ -116,6 +116,13 @@ fn end_task(id: u64) {
 ///
 /// Regions of a thread nest. One that is dropped before those inside it ends them too; one that is dropped on another thread, or
 /// never, ends with the region around it or with its thread.
+///
+/// ```
+/// let reading = exectrace::Region::new("read");
+/// // ...
+/// drop(reading);
+/// let _writing = exectrace::Region::new("write"); // to the end of the scope; `_` alone would drop it at once
+/// ```
 #[derive(Debug)]
 #[must_use = "a region ends when it is dropped"]
 pub struct Region {

@@ -21,7 +21,7 @@ use std::ops::Range;
 use super::modules::{self, Module};
 pub use block_reason::BlockReason;
 use block_reason::Waits;
-use internal::Role;
+use internal::{Entry, Role};
 #[cfg(unix)]
 use symbol_table::SymbolTable;
 
@@ -64,6 +64,7 @@ pub struct Symbolizer {
 struct Known {
     text: Box<str>,
     role: Role,
+    entry: Entry,
     waits: Waits,
 }
 
@@ -109,6 +110,15 @@ impl Symbolizer {
         let roles =
             frames.iter().map(|frame| self.names.get(frame.func.index()).map_or(Role::Shown, |known| known.role));
         frames.get(internal::leading(roles)..).filter(|rest| !rest.is_empty()).unwrap_or(frames)
+    }
+
+    /// The stack without the frames in which a thread begins, which are the same in all its stacks: those of the standard library and
+    /// of the C library outside of the thread's function. As given if there is no such function: in threads of C code, and where the
+    /// stack was cut off.
+    pub fn trim_entry<'a>(&self, frames: &'a [Frame]) -> &'a [Frame] {
+        let entries =
+            frames.iter().map(|frame| self.names.get(frame.func.index()).map_or(Entry::Inside, |known| known.entry));
+        &frames[..internal::within_entry(entries)]
     }
 
     /// What a thread waits for that blocked with this stack.
@@ -202,7 +212,8 @@ impl Symbolizer {
     fn new_name(&mut self, text: &str) -> Name {
         let name = Name(self.names.len() as u32);
         let path = function_path::of(text);
-        self.names.push(Known { text: text.into(), role: internal::role(&path), waits: block_reason::waits(&path) });
+        let (role, entry) = (internal::role(&path), internal::entry(&path));
+        self.names.push(Known { text: text.into(), role, entry, waits: block_reason::waits(&path) });
         self.by_text.insert(text.into(), name);
         name
     }
@@ -266,6 +277,29 @@ mod tests {
         assert!(names > n / 2 && stack.len() >= n - 3);
         symbolizer.stack(&pcs[..n], &mut stack);
         assert_eq!((symbolizer.names_len(), &stack), (names, &first));
+    }
+
+    #[test]
+    fn stacks_end_at_the_threads_function() {
+        let mut symbolizer = Symbolizer::new();
+        let mut check = |funcs: &[&str], shown: usize| {
+            let file = symbolizer.intern("");
+            let frames: Vec<Frame> =
+                funcs.iter().map(|func| Frame { func: symbolizer.intern(func), file, line: 0 }).collect();
+            assert_eq!(symbolizer.trim_entry(&frames).len(), shown, "{funcs:?}");
+        };
+        let mark = "std::sys::backtrace::__rust_begin_short_backtrace::<app::main::{closure#0}, ()>";
+        let glue = "<app::main::{closure#0} as core::ops::function::FnOnce<()>>::call_once";
+        let old_glue = "core::ops::function::FnOnce::call_once";
+        check(&["app::f", "app::main::{closure#0}", mark, "std::thread::start", "clone3"], 2);
+        check(&["app::f", "app::main", old_glue, mark, "std::rt::lang_start", "main", "_start"], 2);
+        // A scope inside of a thread, by a library that does as the standard library does: the outermost counts.
+        check(&["app::f", mark, "app::g", mark, "clone3"], 3);
+        check(&["app::f", glue, "clone3"], 3);
+        check(&["app::f"], 1);
+        check(&[mark, "clone3"], 2);
+        check(&[old_glue, mark], 2);
+        check(&[], 0);
     }
 
     #[test]

@@ -213,13 +213,15 @@ impl Tables {
             indices.extend_from_slice(self.of_pc(pc, texts));
         }
         let reason = symbolizer.classify_block(&frames).as_str();
-        let mut shown = symbolizer.trim_internal(&frames);
+        let own = symbolizer.trim_entry(&frames);
+        indices.truncate(own.len());
+        let mut shown = symbolizer.trim_internal(own);
         if let Some((_, name)) = syscall
             && shown.first().is_some_and(|f| symbolizer.name(f.func) == name)
         {
             shown = &shown[1..];
         }
-        indices.drain(..frames.len() - shown.len());
+        indices.drain(..own.len() - shown.len());
         if let Some((pc, name)) = syscall {
             let leaf = self.of_pc(pc, [(name, "", 0)].into_iter())[0];
             indices.insert(0, leaf);

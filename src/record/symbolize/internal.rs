@@ -60,6 +60,34 @@ pub(super) fn role(path: &str) -> Role {
     by_prefix.or_else(by_symbol).unwrap_or(Role::Shown)
 }
 
+/// What a function is to the outer end of a stack, where a thread begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// Part of the program.
+    Inside,
+    /// What the standard library calls a thread's function through, on purpose in a frame of its own: its own stacks end here too.
+    Mark,
+    /// What may stand between the mark and the thread's function.
+    Glue,
+}
+
+/// What the function with this [path](super::function_path::of) is to the outer end of a stack.
+pub(super) fn entry(path: &str) -> Entry {
+    match path {
+        "std::sys::backtrace::__rust_begin_short_backtrace" => Entry::Mark,
+        "core::ops::function::FnOnce::call_once" => Entry::Glue,
+        _ => Entry::Inside,
+    }
+}
+
+/// How many frames, from the leaf, are the thread's function and what it called: all, if there is no mark or nothing inside of it.
+pub(super) fn within_entry(entries: impl DoubleEndedIterator<Item = Entry> + ExactSizeIterator + Clone) -> usize {
+    let all = entries.len();
+    let Some(mark) = entries.clone().rposition(|e| e == Entry::Mark) else { return all };
+    let glue = entries.rev().skip(all - mark).take_while(|e| *e == Entry::Glue).count();
+    if mark > glue { mark - glue } else { all }
+}
+
 /// How many leading frames are not to be shown.
 pub(super) fn leading(roles: impl Iterator<Item = Role>) -> usize {
     let (mut hidden, mut undecided) = (0, 0);
