@@ -36,6 +36,9 @@
 
 #![no_std]
 
+#[cfg(all(feature = "std", not(feature = "mimalloc")))]
+extern crate std;
+
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
 use core::marker::PhantomData;
@@ -99,6 +102,15 @@ impl<O> Shim<MiMalloc, O> {
     #[allow(clippy::new_without_default, reason = "a global allocator is made in a static, where Default is of no use")]
     pub const fn new() -> Shim<MiMalloc, O> {
         Shim::with(MiMalloc)
+    }
+}
+
+#[cfg(all(feature = "std", not(feature = "mimalloc")))]
+impl<O> Shim<std::alloc::System, O> {
+    /// Wraps the system's allocator.
+    #[allow(clippy::new_without_default, reason = "a global allocator is made in a static, where Default is of no use")]
+    pub const fn new() -> Shim<std::alloc::System, O> {
+        Shim::with(std::alloc::System)
     }
 }
 

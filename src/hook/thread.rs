@@ -9,7 +9,7 @@ use crate::record::reasons::Fixed;
 use crate::record::section;
 use crate::record::stacks::{self, Leaf};
 use crate::record::tables;
-use crate::record::thread::{self as known, Entered, Thread, activity};
+use crate::record::thread::{self as known, Entered, Thread, activity, busy};
 use crate::record::{RECORD_BLOCKING, records};
 use crate::sys::thread as os;
 
@@ -192,6 +192,12 @@ pub fn born(b: Birth) {
     let Some(mut s) = entered.section() else { return };
     let now = s.now();
     s.ensure_running(now);
+}
+
+/// Whether the calling thread works for the tracer: what it does is not the program's.
+#[must_use]
+pub(crate) fn is_tracers() -> bool {
+    known::current().is_some_and(|t| t.busy.load(Ordering::Relaxed) == busy::TRACER)
 }
 
 /// The calling thread's name may have changed.

@@ -17,8 +17,6 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) const EMPTY: Batch = Batch { buffer: None, len: 0, base_ns: 0, last_ns: 0 };
-
     /// Whether `bytes` more can be written.
     #[inline(always)]
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
@@ -63,7 +61,7 @@ impl Batch {
 
     /// Forgets the buffer without giving it back: in the child of a `fork`, where its pool does not exist.
     pub(crate) fn forget(&mut self) {
-        core::mem::forget(self.buffer.take());
+        self.buffer = None;
         self.len = 0;
     }
 

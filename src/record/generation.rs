@@ -36,7 +36,6 @@ pub(crate) struct Lost {
     pub(crate) samples: u64,
 }
 
-#[derive(Debug)]
 pub(crate) struct Closer {
     version: Version,
     pool: Arc<Pool>,
@@ -61,7 +60,6 @@ pub(crate) struct Closer {
 }
 
 /// What the closer begins with.
-#[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) version: Version,
     pub(crate) pool: Arc<Pool>,
@@ -353,12 +351,13 @@ impl Closer {
         wire::private(out, n, self.own_tid, self.opened_ns, Private::Meta, &data);
         if self.tables.is_raw() {
             let mut data = Vec::new();
-            for module in modules::list() {
+            for module in modules::modules() {
                 let begin = data.len();
-                for v in [module.start, module.end, module.file_offset] {
+                for v in [module.start as u64, module.end as u64, module.file_offset] {
                     put(&mut data, v);
                 }
-                put_text(&mut data, module.build_id.as_bytes());
+                let id: String = module.build_id.iter().map(|b| format!("{b:02x}")).collect();
+                put_text(&mut data, id.as_bytes());
                 put_text(&mut data, module.path.as_bytes());
                 if data.len() > 60_000 {
                     data.truncate(begin);

@@ -44,7 +44,7 @@ pub(crate) mod gc_world;
 #[cfg(not(loom))]
 pub(crate) mod generation;
 #[cfg(not(loom))]
-pub(crate) mod modules;
+pub mod modules;
 #[cfg(not(loom))]
 pub(crate) mod obituary;
 #[cfg(not(loom))]
@@ -64,7 +64,7 @@ pub(crate) mod state;
 #[cfg(not(loom))]
 pub(crate) mod string_table;
 #[cfg(not(loom))]
-pub(crate) mod symbolize;
+pub mod symbolize;
 #[cfg(not(loom))]
 pub(crate) mod syscall_name;
 #[cfg(not(loom))]

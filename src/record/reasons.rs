@@ -22,7 +22,7 @@ fixed! {
     Select = "select";
     Network = "network";
     Sleep = "sleep";
-    Join = "sync: wait for thread";
+    Join = "sync: join";
     Preempted = "preempted";
     SweepTermination = "GC sweep termination";
     MarkTermination = "GC mark termination";

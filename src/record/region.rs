@@ -48,11 +48,6 @@ impl OpenRegions {
         Some(Position { depth: self.depth, serial: self.serial })
     }
 
-    /// Whether there is room for one more in trace `trace`.
-    pub(crate) fn has_room(&self, trace: u32) -> bool {
-        self.trace != trace || (self.depth as usize) < DEPTH_MAX
-    }
-
     /// Whether the region at `at` is still open in trace `trace`.
     pub(crate) fn is_open(&self, trace: u32, at: Position) -> bool {
         self.trace == trace
@@ -114,7 +109,7 @@ mod tests {
         for _ in 1..DEPTH_MAX {
             assert!(r.push(2, 0, 1).is_some());
         }
-        assert!(!r.has_room(2) && r.push(2, 0, 1).is_none());
+        assert!(r.push(2, 0, 1).is_none());
         assert_eq!(r.pop(1), None);
     }
 }

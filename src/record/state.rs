@@ -118,6 +118,8 @@ impl Word {
 pub(crate) struct StateCell(AtomicU64);
 
 impl StateCell {
+    /// Outside of tests a cell is zeroed memory.
+    #[cfg(loom)]
     pub(crate) fn new() -> StateCell {
         StateCell(AtomicU64::new(0))
     }

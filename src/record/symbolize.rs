@@ -1,40 +1,248 @@
-//! placeholder
-#[derive(Clone, Debug)]
-pub(crate) struct Frame {
-    pub func: Box<str>,
-    pub file: Box<str>,
+//! From program counters to what people read: functions, files and lines, with inlined frames; and what the frames say
+//! about why a thread waits.
+//!
+//! It runs on the writer's thread only, under the re-entry guard: it allocates a lot (tens of MiB for a large program's debug
+//! information, until [`Symbolizer::clear`]), reads files and takes the `backtrace` crate's lock.
+//!
+//! Every name is kept once and judged once; frames are three numbers. So a stack costs a table lookup for each program
+//! counter that was seen before, and the judgements below are comparisons of numbers.
+
+mod block_reason;
+mod function_path;
+mod internal;
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::fmt::Write;
+use std::ops::Range;
+
+use super::modules::{self, Module};
+pub use block_reason::BlockReason;
+use block_reason::Waits;
+use internal::Role;
+
+/// A name that a [`Symbolizer`] keeps: a function or a file. Good until its [`Symbolizer::clear`]. Counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Name(u32);
+
+impl Name {
+    /// The name as an index: names are numbered as they come up.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One frame of a stack, inlined or real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The demangled function, without the compiler's hash; `module+0xoffset` where there is no symbol.
+    pub func: Name,
+    /// The source file; an empty name where it is not known.
+    pub file: Name,
+    /// The line, counted from 1; 0 where it is not known.
     pub line: u32,
 }
-#[derive(Debug, Default)]
-pub(crate) struct Symbolizer {
-    cache: std::collections::HashMap<usize, Vec<Frame>>,
+
+/// Resolves program counters, and remembers all it has seen.
+#[derive(Default)]
+pub struct Symbolizer {
+    names: Vec<Known>,
+    by_text: HashMap<Box<str>, Name>,
+    frames: Vec<Frame>,
+    by_pc: HashMap<usize, Range<usize>>,
+    modules: Vec<Module>,
+    scratch: String,
 }
+
+/// A name and the judgements on it, taken as a function's.
+struct Known {
+    text: Box<str>,
+    role: Role,
+    waits: Waits,
+}
+
 impl Symbolizer {
-    pub(crate) fn new() -> Self {
+    /// A symbolizer that knows nothing yet.
+    pub fn new() -> Self {
         Self::default()
     }
-    pub(crate) fn frames(&mut self, pc: usize) -> &[Frame] {
-        self.cache.entry(pc).or_insert_with(|| {
-            let mut v = vec![];
-            backtrace::resolve((pc - 1) as *mut _, |s| {
-                v.push(Frame {
-                    func: s.name().map_or("?".into(), |n| format!("{n:#}").into()),
-                    file: s.filename().map_or("".into(), |f| f.display().to_string().into()),
-                    line: s.lineno().unwrap_or(0),
-                })
-            });
-            v
-        })
+
+    /// The frames at a program counter as the unwinder reports them (a return address): innermost inlined function first, and
+    /// at least one.
+    pub fn frames(&mut self, pc: usize) -> &[Frame] {
+        let range = match self.by_pc.get(&pc) {
+            Some(range) => range.clone(),
+            None => self.resolve(pc),
+        };
+        &self.frames[range]
     }
-    pub(crate) fn clear(&mut self) {
-        self.cache.clear();
+
+    /// Writes the frames of a whole stack into `out`, leaf first, without the leading frames that are the tracer's.
+    pub fn stack(&mut self, pcs: &[usize], out: &mut Vec<Frame>) {
+        out.clear();
+        for &pc in pcs {
+            out.extend_from_slice(self.frames(pc));
+        }
+        let internal = out.len() - self.trim_internal(out).len();
+        out.drain(..internal);
+    }
+
+    /// The text of a name of this symbolizer; empty for a name of before [`Symbolizer::clear`].
+    pub fn name(&self, name: Name) -> &str {
+        self.names.get(name.index()).map_or("", |known| &known.text)
+    }
+
+    /// How many names there are.
+    pub fn names_len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The stack without the leading frames that a user of the trace does not want to see: the tracer's own, the allocator's
+    /// glue, and, below those, the plumbing between a lock and the kernel. Never empty if `frames` is not.
+    pub fn trim_internal<'a>(&self, frames: &'a [Frame]) -> &'a [Frame] {
+        let roles =
+            frames.iter().map(|frame| self.names.get(frame.func.index()).map_or(Role::Shown, |known| known.role));
+        frames.get(internal::leading(roles)..).filter(|rest| !rest.is_empty()).unwrap_or(frames)
+    }
+
+    /// What a thread waits for that blocked with this stack.
+    pub fn classify_block(&self, frames: &[Frame]) -> BlockReason {
+        let none = Waits::default();
+        block_reason::classify(
+            frames.iter().map(|frame| self.names.get(frame.func.index()).map_or(none, |known| known.waits)),
+        )
+    }
+
+    /// Forgets everything, and gives the memory of the debug information back.
+    pub fn clear(&mut self) {
+        *self = Self::default();
         backtrace::clear_symbol_cache();
     }
+
+    #[cold]
+    fn resolve(&mut self, pc: usize) -> Range<usize> {
+        let start = self.frames.len();
+        // It looks up the address before: that of the call, or the exact one that the unwinder added one to.
+        backtrace::resolve(pc as *mut c_void, |symbol| {
+            let Some(func) = symbol.name() else { return };
+            let func = self.intern(|text| write!(text, "{func:#}"));
+            let file = self.intern(|text| write!(text, "{}", symbol.filename().unwrap_or("".as_ref()).display()));
+            self.frames.push(Frame { func, file, line: symbol.lineno().unwrap_or(0) });
+        });
+        if self.frames.len() == start {
+            let func = self.unknown(pc.saturating_sub(1));
+            let file = self.intern(|_| Ok(()));
+            self.frames.push(Frame { func, file, line: 0 });
+        }
+        let range = start..self.frames.len();
+        self.by_pc.insert(pc, range.clone());
+        range
+    }
+
+    /// A name for an address without a symbol, in the numbers of its file's own tables.
+    fn unknown(&mut self, address: usize) -> Name {
+        if modules::find(&self.modules, address).is_none() {
+            // A library that was loaded since, or code that no library has.
+            self.modules = modules::modules();
+        }
+        let name = modules::find(&self.modules, address).map(|module| {
+            let offset = address.wrapping_sub(module.load_bias);
+            format!("{}+{offset:#x}", module.name())
+        });
+        self.intern(|text| match name {
+            Some(name) => text.write_str(&name),
+            None => write!(text, "{address:#x}"),
+        })
+    }
+
+    fn intern(&mut self, write: impl FnOnce(&mut String) -> std::fmt::Result) -> Name {
+        let mut text = std::mem::take(&mut self.scratch);
+        text.clear();
+        // A demangler that fails has written what it could.
+        let _ = write(&mut text);
+        let name = self.by_text.get(text.as_str()).copied().unwrap_or_else(|| self.new_name(&text));
+        self.scratch = text;
+        name
+    }
+
+    fn new_name(&mut self, text: &str) -> Name {
+        let name = Name(self.names.len() as u32);
+        let path = function_path::of(text);
+        self.names.push(Known { text: text.into(), role: internal::role(&path), waits: block_reason::waits(&path) });
+        self.by_text.insert(text.into(), name);
+        name
+    }
 }
-pub(crate) fn trim_internal(f: &[Frame]) -> &[Frame] {
-    let n = f.iter().take_while(|f| f.func.starts_with("exectrace::")).count();
-    &f[n..]
-}
-pub(crate) fn classify_block(_: &[Frame]) -> &'static str {
-    "sync"
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::record::unwind::{self, StackBounds};
+
+    #[inline(never)]
+    fn outer(out: &mut [usize]) -> usize {
+        inlined(out) + std::hint::black_box(0)
+    }
+
+    #[inline(always)]
+    fn inlined(out: &mut [usize]) -> usize {
+        unwind::init();
+        unwind::capture(out, StackBounds::of_current_thread())
+    }
+
+    #[test]
+    fn frames_have_functions_files_lines_and_inlined_callers() {
+        let mut pcs = [0; 64];
+        let n = outer(&mut pcs);
+        let mut symbolizer = Symbolizer::new();
+        let texts = |symbolizer: &mut Symbolizer, pc| -> Vec<(String, String, u32)> {
+            let frames = symbolizer.frames(pc).to_vec();
+            frames.iter().map(|f| (symbolizer.name(f.func).into(), symbolizer.name(f.file).into(), f.line)).collect()
+        };
+        for _ in 0..2 {
+            let all: Vec<_> = pcs[..n].iter().flat_map(|&pc| texts(&mut symbolizer, pc)).collect();
+            let at = all.iter().position(|f| f.0.ends_with("::symbolize::tests::inlined")).expect("the inlined frame");
+            let (inlined, outer, test) = (&all[at], &all[at + 1], &all[at + 2]);
+            assert!(inlined.1.ends_with("symbolize.rs") && outer.1.ends_with("symbolize.rs"));
+            assert!(outer.0.ends_with("::symbolize::tests::outer"), "{}", outer.0);
+            assert!(test.0.contains("frames_have_functions_files"), "{}", test.0);
+            assert!(outer.2 > 0 && inlined.2 > outer.2 && test.2 > inlined.2, "{all:?}");
+            symbolizer.clear();
+            assert_eq!(symbolizer.names_len(), 0);
+            assert_eq!(symbolizer.name(Name(0)), "");
+        }
+    }
+
+    #[test]
+    fn each_name_is_kept_once() {
+        let mut pcs = [0; 64];
+        let n = outer(&mut pcs);
+        let mut symbolizer = Symbolizer::new();
+        let mut stack = Vec::new();
+        symbolizer.stack(&pcs[..n], &mut stack);
+        let (names, first) = (symbolizer.names_len(), stack.clone());
+        assert!(names > n / 2 && stack.len() >= n - 3);
+        symbolizer.stack(&pcs[..n], &mut stack);
+        assert_eq!((symbolizer.names_len(), &stack), (names, &first));
+    }
+
+    #[test]
+    fn code_without_a_symbol_is_named_after_its_module() {
+        let mut symbolizer = Symbolizer::new();
+        let text = |symbolizer: &mut Symbolizer, pc: usize| {
+            let frames = symbolizer.frames(pc).to_vec();
+            assert_eq!((frames.len(), symbolizer.name(frames[0].file), frames[0].line), (1, "", 0));
+            symbolizer.name(frames[0].func).to_owned()
+        };
+        assert_eq!(text(&mut symbolizer, 0x1235), "0x1234");
+        assert_eq!(text(&mut symbolizer, 0), "0x0");
+        #[cfg(target_os = "linux")]
+        {
+            // The first bytes of the executable segment of the kernel's module are its notes, not code.
+            let modules = modules::modules();
+            if let Some(vdso) = modules.iter().find(|module| module.path == "[vdso]") {
+                assert_eq!(text(&mut symbolizer, vdso.start + 0x11), "[vdso]+0x10");
+            }
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 
 use super::section::{stack_id, string_id};
 use super::string_table::{self, NameId};
-use super::symbolize::{self, Symbolizer};
+use super::symbolize::{Frame, Symbolizer};
 use super::wire::{Table, put, put_text};
 use super::{obituary, stacks};
 use crate::format::{Kind, MAX_FRAMES};
@@ -38,14 +38,12 @@ struct KnownStack {
 }
 
 /// How frames are resolved.
-#[derive(Debug)]
 pub(crate) enum Resolve {
     Symbols(Symbolizer),
     /// Module and offset, with the true program counter.
     Raw,
 }
 
-#[derive(Debug)]
 pub(crate) struct Tables {
     resolve: Resolve,
     texts: Vec<Box<str>>,
@@ -201,28 +199,30 @@ impl Tables {
         let Resolve::Symbols(mut symbolizer) = core::mem::replace(&mut self.resolve, Resolve::Raw) else {
             return (Vec::new(), "sync");
         };
-        // A system call's name stands before the code that makes it; the wrapper of the same name says it again.
+        // A system call's name stands before the code that makes it; a wrapper of the same name would say it again.
         let (syscall, pcs) = match pcs.split_first() {
             Some((&pc, rest)) if let Some(name) = stacks::syscall_at(pc) => (Some((pc, name.as_str())), rest),
             _ => (None, pcs),
         };
         let mut indices = Vec::new();
-        let mut texts = Vec::new();
+        let mut frames: Vec<Frame> = Vec::new();
         for &pc in pcs {
-            let resolved = symbolizer.frames(pc);
-            texts.extend_from_slice(resolved);
-            let of_pc = self.of_pc(pc, resolved.iter().map(|f| (&*f.func, &*f.file, f.line)));
-            indices.extend_from_slice(of_pc);
+            frames.extend_from_slice(symbolizer.frames(pc));
+            let resolved = &frames[indices.len()..];
+            let texts = resolved.iter().map(|f| (symbolizer.name(f.func), symbolizer.name(f.file), f.line));
+            indices.extend_from_slice(self.of_pc(pc, texts));
         }
-        let reason = symbolize::classify_block(&texts);
-        let mut trimmed = texts.len() - symbolize::trim_internal(&texts).len();
+        let reason = symbolizer.classify_block(&frames).as_str();
+        let mut shown = symbolizer.trim_internal(&frames);
+        if let Some((_, name)) = syscall
+            && shown.first().is_some_and(|f| symbolizer.name(f.func) == name)
+        {
+            shown = &shown[1..];
+        }
+        indices.drain(..frames.len() - shown.len());
         if let Some((pc, name)) = syscall {
-            trimmed += usize::from(texts.get(trimmed).is_some_and(|f| &*f.func == name));
             let leaf = self.of_pc(pc, [(name, "", 0)].into_iter())[0];
-            indices.drain(..trimmed);
             indices.insert(0, leaf);
-        } else {
-            indices.drain(..trimmed);
         }
         indices.truncate(MAX_FRAMES);
         self.resolve = Resolve::Symbols(symbolizer);

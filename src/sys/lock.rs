@@ -140,9 +140,10 @@ mod tests {
                 s.spawn(|| {
                     for _ in 0..20_000 {
                         let mut pair = LOCK.lock();
-                        pair.0 += 1;
-                        pair.1 += 1;
-                        assert_eq!(pair.0, pair.1);
+                        let (a, b) = &mut *pair;
+                        *a += 1;
+                        *b += 1;
+                        assert_eq!(a, b);
                     }
                 });
             }

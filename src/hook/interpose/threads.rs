@@ -117,7 +117,9 @@ pub unsafe extern "C-unwind" fn pthread_create(
     start: unsafe extern "C-unwind" fn(Ptr) -> Ptr,
     arg: Ptr,
 ) -> c_int {
-    let Some(place) = Start::claim() else {
+    // The tracer's own thread is none of the program's.
+    let place = if thread::is_tracers() { None } else { Start::claim() };
+    let Some(place) = place else {
         return call!(real::pthread_create(to, attributes, start, arg));
     };
     let birth = thread::create();

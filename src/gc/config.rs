@@ -1,0 +1,102 @@
+//! What an embedder can set.
+
+use super::pacer::{HEAP_BYTES_MIN_DEFAULT, Settings};
+use std::time::Duration;
+
+/// How the heap marks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// The program stands still while the whole heap is marked. The least work in sum.
+    StopTheWorld,
+    /// Allocations pay for marking in short steps, and writes pass a barrier meanwhile. Small heaps are still marked in
+    /// one go, where that is within the pause target.
+    #[default]
+    Incremental,
+}
+
+/// The settings of a heap. Sizes are in bytes.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Config {
+    pub(super) settings: Settings,
+    pub(super) max_pause: Duration,
+    pub(super) heap_bytes_max: usize,
+    pub(super) stress: bool,
+    pub(super) poison: bool,
+}
+
+impl Config {
+    /// Incremental, `gc_percent` 100, a minimum heap of 4 MiB, a pause target of 500 us, no limits.
+    pub const fn new() -> Self {
+        Config {
+            settings: Settings {
+                gc_percent: Some(100),
+                heap_bytes_min: HEAP_BYTES_MIN_DEFAULT,
+                memory_limit_bytes: usize::MAX,
+                incremental: true,
+            },
+            max_pause: Duration::from_micros(500),
+            heap_bytes_max: usize::MAX,
+            stress: false,
+            poison: false,
+        }
+    }
+
+    /// How the heap marks.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.settings.incremental = mode == Mode::Incremental;
+        self
+    }
+
+    /// By how much the heap may grow over what a cycle found alive, in percent, before the next cycle. As GOGC; `None`
+    /// is its `off`.
+    pub fn gc_percent(mut self, percent: Option<u32>) -> Self {
+        self.settings.gc_percent = percent;
+        self
+    }
+
+    /// No cycle begins before the heap has this size, unless the memory limit asks for one.
+    pub fn heap_bytes_min(mut self, bytes: usize) -> Self {
+        self.settings.heap_bytes_min = bytes;
+        self
+    }
+
+    /// The soft limit for the memory that the heap has mapped and the embedder has reported: near to it cycles come
+    /// more often, though never so often that they take more than about half of the time. As GOMEMLIMIT.
+    pub fn memory_limit_bytes(mut self, bytes: usize) -> Self {
+        self.settings.memory_limit_bytes = bytes;
+        self
+    }
+
+    /// The hard limit for what the heap maps. An allocation that would pass it fails.
+    pub fn heap_bytes_max(mut self, bytes: usize) -> Self {
+        self.heap_bytes_max = bytes;
+        self
+    }
+
+    /// The time that one step of marking should take at most. A heap that runs over its goal takes longer steps, and
+    /// over one and a half times its goal finishes in one go.
+    pub fn max_pause(mut self, time: Duration) -> Self {
+        self.max_pause = time;
+        self
+    }
+
+    /// For tests: every safepoint collects, and checks the whole heap.
+    pub fn stress(mut self, on: bool) -> Self {
+        self.stress = on;
+        self
+    }
+
+    /// For tests: free memory is overwritten, so that a use of it shows.
+    pub fn poison(mut self, on: bool) -> Self {
+        self.poison = on;
+        self
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}

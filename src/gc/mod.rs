@@ -1,0 +1,111 @@
+//! A mark-sweep heap to embed in language runtimes: safe to use, incremental, paced in bytes, and open to an
+//! [`Observer`].
+//!
+//! # For embedders
+//! An [`Arena`] is a heap with one root object. Inside of [`Arena::mutate`] the program allocates
+//! ([`Mutation::alloc`]), follows references ([`Gc`], a plain pointer that is `Copy`), and writes to cells ([`GcCell`],
+//! [`GcRefCell`]). Between calls it offers [`Arena::safepoint`]s, at which cycles begin. [`Root`] handles keep objects
+//! from outside. Types say what they refer to by [`collect_fields!`](crate::collect_fields). None of this needs
+//! `unsafe`, and what would be unsound does not compile.
+//!
+//! # Design
+//! Memory comes in 4 MiB chunks, divided into 32 KiB blocks, each for objects of **one type** ([`chunk`]). So an object
+//! needs no header: size, marking code and drop code belong to its block, whose table entry is found by a mask from the
+//! object's address. Mark bits stand in that table as well.
+//!
+//! *Allocation* bumps through runs of free slots, which are runs of clear mark bits: for types without `Drop` sweeping
+//! is nothing but that, and it is as lazy as can be ([`heap`], [`sweep`]).
+//!
+//! *Marking* ([`marker`]) goes block by block with prefetches and without recursion. A cycle ([`cycle`]) begins at a
+//! safepoint, where the roots are all there is. In incremental mode the write barrier then shows each overwritten value
+//! to the marker, so that what was reachable at the beginning is marked in the end, and new objects count as marked:
+//! therefore marking can go on and end inside of an allocation, in steps that allocations pay for.
+//!
+//! An *epoch* byte in each block says in which cycle its marks were made, so that a cycle begins without clearing them;
+//! a block whose epoch is old after marking holds nothing alive.
+//!
+//! # Invariants
+//! 1. Nothing in here calls the global allocator. Tables stand on pages from the system. *Else the heap would show up
+//!    as the program's, and a tracer in the allocator would meet itself.*
+//! 2. A [`chunk::Block`] or [`chunk::Chunk`] value is used only while its chunk is mapped; a chunk is unmapped only
+//!    when all its blocks are free. *Else: reads of unmapped memory.*
+//! 3. From when a block is taken from the pool until it is given back, all its slots are for objects of the type in its
+//!    table entry. *Else the marker would read one type as another.*
+//! 4. While the embedder's code (`visit`, `drop`, the observer) runs, no cell of the heap is borrowed but the marker's,
+//!    and that one during `visit` only; lists and counts are in order. *Else a panic there, or a use of the heap from
+//!    there, would find it half changed.*
+//! 5. Wherever a [`Gc`] of a brand can be used, its object is alive: it is reachable from a root, or was so (or was
+//!    allocated) since the last safepoint, at which no `Gc` of that brand existed. *Else: use after free.* While a
+//!    cycle marks this means: everything reachable when it began, and everything allocated since, is marked when it
+//!    ends; the barrier of every cell shows the value that is overwritten before it is gone.
+//! 6. Marking never needs memory: the stack holds objects of one block, each once; the queue holds each block once, and
+//!    grows with the chunks. *Else marking could fail half way, or recurse without bound.*
+//! 7. A block is in one list of its type at most, and the one that is allocated from is in none. *Else a slot would be
+//!    handed out twice.*
+//! 8. A slot is handed out only if its mark is clear and valid and its last value was dropped; what is handed out while
+//!    a cycle marks is marked. *Else a live object would be overwritten, or a new one freed.*
+//! 9. The observer lives beside the heap, in the same mapping. *Else events would go to a dead one.*
+//! 10. Every cycle, stop, assist and sweep that was told to the observer is ended, also by a panic; a cycle that a
+//!     panic ends frees nothing. *Else traces would not be valid, and objects whose references were not visited would
+//!     be freed.*
+
+mod arena;
+mod cell;
+mod chunk;
+mod collect;
+mod config;
+mod cycle;
+mod heap;
+mod marker;
+mod observer;
+mod pacer;
+mod page_vec;
+mod pointer;
+mod pool;
+mod root;
+mod stats;
+mod sweep;
+mod trace_observer;
+mod type_info;
+mod types;
+mod verify;
+
+pub use arena::{Arena, Mutation, RootOf, Rootable};
+pub use cell::{GcCell, GcRef, GcRefCell, GcRefMut};
+pub use collect::{Collect, Static, Visitor};
+pub use config::{Config, Mode};
+#[cfg(feature = "derive")]
+pub use exectrace_derive::Collect;
+pub use observer::{CycleStats, Observer, Reason, StwKind};
+pub use pointer::Gc;
+pub use root::Root;
+pub use stats::{Durations, HeapStats, TypeStats};
+pub use trace_observer::TraceObserver;
+pub use verify::Violation;
+
+/// What an [`Arena`] tells its events to if nothing else is said: the trace.
+pub type DefaultObserver = TraceObserver;
+
+#[doc(inline)]
+pub use crate::Rootable;
+
+/// There is no memory for an object, or the heap may not have more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfMemory;
+
+impl OutOfMemory {
+    /// The panic of the functions that do not return errors.
+    #[cold]
+    #[track_caller]
+    fn raise(self) -> ! {
+        panic!("gc heap: {self}")
+    }
+}
+
+impl std::fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("out of memory")
+    }
+}
+
+impl std::error::Error for OutOfMemory {}

@@ -1,0 +1,119 @@
+//! What a heap tells of itself while it works: the one place where events leave the collector.
+//!
+//! The heap calls its [`Observer`] a few times a cycle and at most a few times for each 32 KiB that the program
+//! allocates, so the call may be an indirect one: measured, it is lost in the noise. `()` observes nothing. The emitter
+//! that writes a trace is one implementation, [`TraceObserver`](super::TraceObserver); nothing in here knows of traces.
+
+/// Why a collection cycle began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The heap grew to the point that the pacer had set from `gc_percent` and the minimum heap.
+    HeapGoal,
+    /// As above, where the memory limit and not `gc_percent` decided.
+    MemoryLimit,
+    /// The embedder asked for it.
+    Explicit,
+    /// The heap is in stress mode.
+    Stress,
+}
+
+impl Reason {
+    /// The reason in a few words, as it appears in traces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::HeapGoal => "heap goal",
+            Reason::MemoryLimit => "memory limit",
+            Reason::Explicit => "explicit",
+            Reason::Stress => "stress",
+        }
+    }
+}
+
+/// The two times in a cycle at which the program stands still. The names are Go's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StwKind {
+    /// The rest of the last cycle's sweep, then the scan of the roots.
+    SweepTermination,
+    /// The end of marking. When the heap does not mark incrementally, the whole of it.
+    MarkTermination,
+}
+
+/// What one collection cycle did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CycleStats {
+    /// Counts from 1.
+    pub number: u64,
+    /// Why it began.
+    pub reason: Reason,
+    /// It ended early, because a value's `visit` or `drop` panicked: nothing was freed, and the next cycle begins anew.
+    pub abandoned: bool,
+    /// The heap's size when the cycle began, in bytes.
+    pub bytes_before: usize,
+    /// Bytes of the objects that were found alive. Not counted are those allocated while the cycle ran.
+    pub bytes_marked: usize,
+    /// The heap's size when the cycle ended, in bytes: marked, and allocated since the cycle began.
+    pub bytes_live: usize,
+    /// The size that the heap may reach before the next cycle ends.
+    pub bytes_goal: usize,
+    /// Time for which the program stood still, in both phases, in nanoseconds.
+    pub stw_ns: u64,
+    /// Time of mark assists, in nanoseconds.
+    pub assist_ns: u64,
+    /// From begin to end, the program's own time in between included, in nanoseconds.
+    pub total_ns: u64,
+}
+
+/// Receives a heap's events, on the thread that runs the heap.
+///
+/// Every `*_begin` is followed by its `*_end`, also when the embedder's code panics in between; brackets nest. A method
+/// must not panic, and cannot use the heap: nothing gives it one.
+pub trait Observer {
+    /// Whether anybody listens at the moment. If not, the heap spares itself some counting for the events of single
+    /// blocks.
+    fn is_on(&self) -> bool {
+        true
+    }
+    /// A cycle begins.
+    fn cycle_begin(&self, reason: Reason) {
+        let _ = reason;
+    }
+    /// The cycle is over.
+    fn cycle_end(&self, stats: &CycleStats) {
+        let _ = stats;
+    }
+    /// The program stands still from here.
+    fn stw_begin(&self, kind: StwKind) {
+        let _ = kind;
+    }
+    /// The program goes on.
+    fn stw_end(&self, kind: StwKind) {
+        let _ = kind;
+    }
+    /// The program pays for an allocation by marking.
+    fn assist_begin(&self) {}
+    /// The assist is over.
+    fn assist_end(&self) {}
+    /// Sweeping of one or more blocks begins.
+    fn sweep_begin(&self) {}
+    /// `bytes_swept` were looked at, and `bytes_reclaimed` of them are free.
+    fn sweep_end(&self, bytes_swept: usize, bytes_reclaimed: usize) {
+        let _ = (bytes_swept, bytes_reclaimed);
+    }
+    /// The heap's size has become `bytes`. Called for each 32 KiB that are handed out, and at a cycle's end.
+    fn live(&self, bytes: usize) {
+        let _ = bytes;
+    }
+    /// The heap's goal has become `bytes`.
+    fn goal(&self, bytes: usize) {
+        let _ = bytes;
+    }
+}
+
+/// Observes nothing.
+impl Observer for () {
+    fn is_on(&self) -> bool {
+        false
+    }
+}
