@@ -9,7 +9,7 @@ use crate::record::reasons::Fixed;
 use crate::record::section;
 use crate::record::stacks::{self, Leaf};
 use crate::record::tables;
-use crate::record::thread::{self as known, Entered, Thread, activity, busy};
+use crate::record::thread::{self as known, Entered, Thread, activity, life};
 use crate::record::{RECORD_BLOCKING, records};
 use crate::sys::thread as os;
 
@@ -115,7 +115,7 @@ pub fn wake(w: Waiter) {
     if w == Waiter::NONE || !records(RECORD_BLOCKING) {
         return;
     }
-    let Some(of) = known::by_index(w.thread - 1) else { return };
+    let Some(of) = w.thread.checked_sub(1).and_then(known::by_index) else { return };
     let goid = of.goid.load(Ordering::Relaxed);
     if goid as u32 != w.goid {
         return;
@@ -170,6 +170,7 @@ pub fn create() -> Birth {
 pub fn create_failed(b: Birth) {
     if let Some(child) = b.thread.checked_sub(1).and_then(known::by_index)
         && let Some(entered) = Entered::quietly()
+        && known::unreserve(child, life::ALIVE)
     {
         section::forget_reserved(&entered, child);
     }
@@ -182,6 +183,7 @@ pub fn born(b: Birth) {
     let Some(entered) = Entered::new() else { return };
     if let Some(child) = child
         && !adopted
+        && known::unreserve(child, life::ALIVE)
     {
         // The thread was known before its start routine ran (a signal handler allocated): it has an entry already.
         section::forget_reserved(&entered, child);
@@ -194,11 +196,14 @@ pub fn born(b: Birth) {
     s.ensure_running(now);
 }
 
-/// Whether the calling thread works for the tracer: what it does is not the program's.
-#[must_use]
-pub(crate) fn is_tracers() -> bool {
-    known::current().is_some_and(|t| t.busy.load(Ordering::Relaxed) == busy::TRACER)
-}
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(target_feature = "crt-static"),
+    not(miri)
+))]
+pub(crate) use crate::record::thread::is_tracers;
 
 /// The calling thread's name may have changed.
 pub fn renamed() {

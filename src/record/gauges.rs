@@ -91,6 +91,11 @@ pub(crate) fn note(generation: u32, series: Series, at_ns: u64, value: u64) {
     POINTS.push([u64::from(generation) << 32 | u64::from(series.0), at_ns, value]);
 }
 
+/// Forgets all points: in the child of a `fork`, by its only thread.
+pub(crate) fn forget() {
+    POINTS.reset();
+}
+
 /// Tells of each point of `generation`, forgets older ones. The closer's, when the generation has quiesced.
 pub(crate) fn drain(generation: u32, mut each: impl FnMut(Series, u64, u64)) {
     let of = |r: &[u64; 3]| (r[0] >> 32) as u32;

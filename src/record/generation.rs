@@ -11,10 +11,11 @@ use super::clock::CLOCK;
 use super::gauges::{self, Series};
 use super::gc_world::WORLD;
 use super::samples;
-use super::section::{CLOSING, GENERATION, ONE_OFF, PROCS_TOLD, TRACE};
-use super::state::{self, GONE};
+use super::section::{CLOSING, GENERATION, ONE_OFF, TRACE};
+use super::state::{self, GONE, Word};
 use super::tables::Tables;
 use super::thread::{self, Thread, life};
+use super::tracer::{RECORD, RECORD_HEAP};
 use super::wire::{self, Events, Table, put, put_text};
 use super::{modules, string_table};
 use crate::format::private::{Section as Private, meta, series};
@@ -46,6 +47,8 @@ pub(crate) struct Closer {
     first: u32,
     /// When it opened, trace clock.
     opened_ns: u64,
+    /// What the heap held then, if the trace has it.
+    opened_heap: Option<u64>,
     /// The sequence number under which the open generation says that a collection is under way.
     gc_active: Option<u64>,
     /// Batches of the open generation and of the next, out of their buffers.
@@ -83,6 +86,7 @@ impl Closer {
             generation: opening.generation,
             first: opening.generation,
             opened_ns: opening.opened_ns,
+            opened_heap: heap_now(),
             gc_active: opening.gc_active,
             held: Vec::new(),
             ahead: Vec::new(),
@@ -131,6 +135,11 @@ impl Closer {
         // SAFETY: this is the closer; the generation of the other parity has been closed before.
         unsafe { CLOCK.set(1 - parity, self.calibration.next(CLOCK.of(parity))) };
         let gc_active = self.gc_active.take();
+        // Before it opens, so that what is said at its begin comes before all else in it, however long this thread is away between
+        // the two.
+        // SAFETY: the closer.
+        let closed_ns = unsafe { CLOCK.of(1 - parity) }.ns(clock::ticks());
+        let heap = heap_now();
         {
             // A collection's begin and end take this lock too, so that its sequence numbers rise with the generations.
             let mut world = WORLD.lock();
@@ -139,8 +148,6 @@ impl Closer {
             }
             GENERATION.set(if last { 0 } else { n + 1 });
         }
-        // SAFETY: the closer.
-        let closed_ns = unsafe { CLOCK.of(1 - parity) }.ns(clock::ticks());
         barrier::heavy();
         for t in thread::all() {
             t.gate.quiesce(n, os::yield_now);
@@ -152,9 +159,9 @@ impl Closer {
         self.held = core::mem::take(&mut self.ahead);
         ONE_OFF[parity].store(0, Ordering::Relaxed);
         CLOSING.store(0, Ordering::SeqCst);
-        self.release_ended(n, last);
+        release_ended(n, last);
         self.generation = n + 1;
-        self.opened_ns = closed_ns;
+        (self.opened_ns, self.opened_heap) = (closed_ns, heap);
     }
 
     fn write(&mut self, out: &mut Vec<u8>, n: u32, gc_active: Option<u64>) {
@@ -215,10 +222,14 @@ impl Closer {
             e.event(Kind::GoUnblock, at, [OWN_GOROUTINE, 1, 0]);
             e.event(Kind::GoStart, at, [OWN_GOROUTINE, 2]);
         }
-        let procs = PROCS_TOLD.fetch_max(thread::count() + 1, Ordering::Relaxed).max(thread::count() + 1);
-        e.event(Kind::ProcsChange, at, [u64::from(procs), 0]);
+        // All that any event of the generation can name: the number only grows, and the generation is over.
+        e.event(Kind::ProcsChange, at, [u64::from(thread::count()) + 1, 0]);
         if let Some(seq) = gc_active {
             e.event(Kind::GCActive, at, [seq]);
+        }
+        // The curve begins where the heap is, not with its first move.
+        if let Some(heap) = self.opened_heap {
+            e.event(Kind::HeapAlloc, at, [heap]);
         }
         if let Some(goal) = gauges::goal() {
             e.event(Kind::HeapGoal, at, [goal]);
@@ -254,14 +265,13 @@ impl Closer {
                 e.event(Kind::GCSweepActive, at, [t.processor_id()]);
             }
         }
+        let known = t.go_trace.load(Ordering::Acquire) == trace;
         let word = t.go.get();
         let goid = t.goid.load(Ordering::Relaxed);
-        let mut silent = None;
-        if t.go_trace.load(Ordering::Acquire) == trace {
+        if known {
             names.push((goid, self.name(t, tid)));
-            silent = word.missing_in(n);
         }
-        if let Some((state, range)) = silent {
+        if known && let Some((state, range)) = word.missing_in(n) {
             let on_thread = state == state::go(GoStatus::Running) || state == state::go(GoStatus::Syscall);
             let m = if on_thread { u64::from(tid) } else { NO_THREAD };
             let name = super::section::stack_id::name_of(goid);
@@ -269,8 +279,10 @@ impl Closer {
             if range {
                 e.event(Kind::GCMarkAssistActive, at, [goid]);
             }
-            if t.ended_silently_in.load(Ordering::Relaxed) == n {
-                end_for(&mut e, at, t, state, goid, word.seq);
+            // The thread is no more, but wakers may still tell of it in the next generation: then that is not its last.
+            let ended = t.life.load(Ordering::Acquire) == life::ENDED && t.ended_silently.load(Ordering::Relaxed);
+            if ended && word.generation < n && t.go.replace(word, word.gone()) {
+                end_for(&mut e, at, t, state, goid, n);
             }
         }
         e.write(out, n, u64::from(tid));
@@ -392,61 +404,62 @@ impl Closer {
         }
     }
 
-    /// Gives back the entries of threads that ended, when nothing is owed for them any more.
-    fn release_ended(&self, n: u32, last: bool) {
-        for t in thread::all() {
-            if t.life.load(Ordering::Acquire) != life::ENDED {
-                continue;
-            }
-            let silent = t.ended_silently_in.load(Ordering::Relaxed);
-            let word = t.go.get();
-            if last || (if silent != 0 { silent <= n } else { word.generation <= n }) {
-                if silent != 0 {
-                    t.go.set(word.gone());
-                    let idle = state::processor(ProcStatus::Idle);
-                    t.processor.set(t.processor.get().with_range(false).with_state(idle));
-                }
-                thread::release(t);
-            }
-        }
-    }
-
     /// The trace is over.
     pub(crate) fn finish(mut self) -> Lost {
         self.tables.clear();
         self.lost()
     }
+}
 
-    /// Gives every buffer of every thread back without writing it: the sink has failed. `GENERATION` is 0.
-    pub(crate) fn abandon(&mut self) {
-        barrier::heavy();
-        for t in thread::all() {
-            t.gate.quiesce(u32::MAX, os::yield_now);
-            for parity in 0..2 {
-                for cell in [&t.events[parity], &t.strings[parity]] {
-                    // SAFETY: no generation is open and no section is: nobody but the closer touches batches.
-                    if let Some((buffer, ..)) = unsafe { cell.get() }.take() {
-                        self.pool.give_back(buffer);
-                    }
-                }
-                t.stw_open[parity].store(0, Ordering::Relaxed);
-            }
-        }
-        (0..2).for_each(|parity| self.pool.send_remains(parity));
-        while let Some(chunk) = self.pool.take_full() {
-            self.pool.give_back(chunk.buffer);
-        }
+/// Ends the trace without writing what is in buffers: the sink has failed.
+pub(crate) fn abandon(pool: &Pool) {
+    GENERATION.set(0);
+    barrier::heavy();
+    for t in thread::all() {
+        t.gate.quiesce(u32::MAX, os::yield_now);
         for parity in 0..2 {
-            super::stacks::drain_used(parity, |_| {});
-            string_table::drain_used(parity, |_| {});
-            super::obituary::drain(parity, |_, _| {});
-            ONE_OFF[parity].store(0, Ordering::Relaxed);
+            for cell in [&t.events[parity], &t.strings[parity]] {
+                // SAFETY: no generation is open and no section is: nobody but the closer touches batches.
+                if let Some((buffer, ..)) = unsafe { cell.get() }.take() {
+                    pool.give_back(buffer);
+                }
+            }
+            t.stw_open[parity].store(0, Ordering::Relaxed);
         }
-        samples::drain(u32::MAX, |_| {});
-        gauges::drain(u32::MAX, |_, _, _| {});
-        CLOSING.store(0, Ordering::SeqCst);
-        self.release_ended(u32::MAX, true);
     }
+    (0..2).for_each(|parity| pool.send_remains(parity));
+    while let Some(chunk) = pool.take_full() {
+        pool.give_back(chunk.buffer);
+    }
+    for parity in 0..2 {
+        super::stacks::drain_used(parity, |_| {});
+        string_table::drain_used(parity, |_| {});
+        super::obituary::drain(parity, |_, _| {});
+        ONE_OFF[parity].store(0, Ordering::Relaxed);
+    }
+    samples::drain(u32::MAX, |_| {});
+    gauges::drain(u32::MAX, |_, _, _| {});
+    CLOSING.store(0, Ordering::SeqCst);
+    release_ended(u32::MAX, true);
+}
+
+/// Gives back the entries of threads that ended, when nothing is owed for them any more.
+fn release_ended(n: u32, last: bool) {
+    for t in thread::all() {
+        if t.life.load(Ordering::Acquire) != life::ENDED {
+            continue;
+        }
+        let word = t.go.get();
+        let told = !t.ended_silently.load(Ordering::Relaxed) || word.state() == GONE;
+        if last || (told && word.generation <= n) {
+            thread::release(t);
+        }
+    }
+}
+
+/// The live heap in bytes, if the trace has it and somebody counts it.
+fn heap_now() -> Option<u64> {
+    (RECORD.load(Ordering::Relaxed) & RECORD_HEAP != 0).then(gauges::heap).filter(|&bytes| bytes > 0)
 }
 
 /// Takes filled buffers in: those of `generation` to `held`, those of the next to `ahead`, which is bounded as the buffers are: what
@@ -466,16 +479,25 @@ fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>
     }
 }
 
-/// The end of a thread that could not say so itself. `state` is that of its goroutine, `seq` its events in this generation: none.
-fn end_for(e: &mut Events, at: u64, t: &Thread, state: u8, goid: u64, _seq: u32) {
-    let processor = t.processor.get();
+/// The end of a thread that could not say so itself, in generation `n`, which knows its states and nothing else of it. `state` is
+/// that of its goroutine.
+fn end_for(e: &mut Events, at: u64, t: &Thread, state: u8, goid: u64, n: u32) {
+    let idle = state::processor(ProcStatus::Idle);
+    let trace = TRACE.load(Ordering::Relaxed);
+    // One that was created and never got a word in has no processor in the trace yet.
+    let processor = if t.processor_trace.swap(trace, Ordering::Relaxed) == trace {
+        t.processor.get().enter(n)
+    } else {
+        e.event(Kind::ProcStatus, at, [t.processor_id(), u64::from(idle)]);
+        Word::born(n, idle)
+    };
     let mut running = state == state::go(GoStatus::Running);
     if state == state::go(GoStatus::Syscall) {
         e.event(Kind::GoSyscallEnd, at, []);
         running = true;
     }
     if !running {
-        if processor.state() == state::processor(ProcStatus::Idle) {
+        if processor.state() == idle {
             e.event(Kind::ProcStart, at, [t.processor_id(), 1]);
         }
         let mut seq = 1;
@@ -483,12 +505,12 @@ fn end_for(e: &mut Events, at: u64, t: &Thread, state: u8, goid: u64, _seq: u32)
             e.event(Kind::GoUnblock, at, [goid, seq, 0]);
             seq += 1;
         }
-        if state != GONE {
-            e.event(Kind::GoStart, at, [goid, seq]);
-        }
+        e.event(Kind::GoStart, at, [goid, seq]);
     }
     e.event(Kind::GoDestroy, at, []);
     e.event(Kind::ProcStop, at, []);
+    // The next owner of the entry finds the processor as the trace has it.
+    t.processor.set(processor.with_range(false).with_state(idle));
 }
 
 /// The stop-the-world that is open at the end of a chunk ends there (and begins again in the thread's next generation): the format

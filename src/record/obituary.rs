@@ -26,6 +26,11 @@ pub(crate) fn write(parity: usize, goid: u64, name: [u8; NAME_BYTES]) -> bool {
     true
 }
 
+/// Forgets all: in the child of a `fork`, by its only thread.
+pub(crate) fn forget(parity: usize) {
+    COUNT[parity].store(0, Ordering::Relaxed);
+}
+
 /// Tells of each and forgets them. The closer's, when the generation has quiesced.
 pub(crate) fn drain(parity: usize, mut each: impl FnMut(u64, [u8; NAME_BYTES])) {
     let n = (COUNT[parity].load(Ordering::Relaxed) as usize).min(MAX);

@@ -58,6 +58,18 @@ impl<const PLACES: usize, const WORDS: usize> Ring<PLACES, WORDS> {
         }
     }
 
+    /// Empties it, whatever state it is in. Only while nobody else uses it: in the child of a `fork`, where a place that another
+    /// thread had claimed would never be filled.
+    pub(crate) fn reset(&self) {
+        if self.head.swap(0, Ordering::Relaxed) == 0 {
+            return;
+        }
+        self.tail.store(0, Ordering::Relaxed);
+        for place in &self.places {
+            place.turn.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Takes the oldest record out if `wanted` says so. For one thread at a time.
     pub(crate) fn pop_if(&self, wanted: impl FnOnce(&[u64; WORDS]) -> bool) -> Option<[u64; WORDS]> {
         let tail = self.tail.load(Ordering::Relaxed);

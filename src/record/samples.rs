@@ -3,7 +3,7 @@
 //! Samples go through one ring to the writer, because the format keeps them apart from the threads' events.
 
 use core::ffi::{c_int, c_void};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::ring::Ring;
 use super::section::{GENERATION, SAMPLE_PERIOD_NS, TRACE};
@@ -30,30 +30,28 @@ pub(crate) struct Sample {
 static RING: Ring<RING_PLACES, 5> = Ring::new();
 /// Samples that could not be noted. Reset by the closer.
 pub(crate) static LOST: AtomicU32 = AtomicU32::new(0);
-static HANDLER: AtomicBool = AtomicBool::new(false);
 
 /// Installs the signal handler. False if the program has one of its own for `SIGPROF`, which then stays, and there are no samples.
 pub(crate) fn prepare() -> bool {
-    if HANDLER.load(Ordering::Relaxed) {
-        return true;
-    }
+    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_signal;
+    let handler = handler as *const () as usize;
     // SAFETY: all-zero is a valid sigaction.
     let mut old: libc::sigaction = unsafe { core::mem::zeroed() };
     // SAFETY: reads the present disposition into `old`.
-    if unsafe { libc::sigaction(libc::SIGPROF, core::ptr::null(), &mut old) } != 0 || old.sa_sigaction != libc::SIG_DFL
-    {
+    if unsafe { libc::sigaction(libc::SIGPROF, core::ptr::null(), &mut old) } != 0 {
         return false;
+    }
+    // The program may have come after an earlier trace: its handler stays, too.
+    if old.sa_sigaction != libc::SIG_DFL {
+        return old.sa_sigaction == handler;
     }
     // SAFETY: all-zero is a valid sigaction.
     let mut new: libc::sigaction = unsafe { core::mem::zeroed() };
-    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_signal;
-    new.sa_sigaction = handler as *const () as usize;
+    new.sa_sigaction = handler;
     // Not on the alternate stack: Rust's has 8 KiB, of which the kernel's frame takes up to 3 and a look into the unwind tables 6.
     new.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
     // SAFETY: the handler is async-signal-safe (see there) and never goes away: a signal may still be pending after stop.
-    let installed = unsafe { libc::sigaction(libc::SIGPROF, &new, core::ptr::null_mut()) } == 0;
-    HANDLER.store(installed, Ordering::Relaxed);
-    installed
+    unsafe { libc::sigaction(libc::SIGPROF, &new, core::ptr::null_mut()) == 0 }
 }
 
 /// Begins to sample a thread, if the trace wants samples.
@@ -118,6 +116,11 @@ extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, context: *m
 fn push(s: &Sample) -> bool {
     let who = u64::from(s.generation) << 32 | u64::from(s.tid);
     RING.push([who, u64::from(s.stack), s.time_ns, s.processor, s.goid])
+}
+
+/// Forgets all samples: in the child of a `fork`, by its only thread.
+pub(crate) fn forget() {
+    RING.reset();
 }
 
 /// Tells of each sample of `generation` (older ones are forgotten). The closer's, when the generation has quiesced.

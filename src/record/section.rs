@@ -27,8 +27,6 @@ pub(crate) static CLOSING: AtomicU32 = AtomicU32::new(0);
 pub(crate) static TRACE: AtomicU32 = AtomicU32::new(0);
 /// The buffers of the trace. Written at start and, when every section has ended, at stop; read inside sections.
 pub(crate) static POOL: AtomicPtr<Pool> = AtomicPtr::new(core::ptr::null_mut());
-/// The number of processors that the trace has been told of.
-pub(crate) static PROCS_TOLD: AtomicU32 = AtomicU32::new(0);
 /// The next block of one-off string ids in each generation parity. Reset by the closer.
 pub(crate) static ONE_OFF: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 /// How many one-off string ids a thread takes at once.
@@ -231,12 +229,45 @@ impl<'t> Section<'t> {
     #[cold]
     #[inline(never)]
     fn make_running(&mut self, at_ns: u64) -> bool {
+        loop {
+            match self.try_running(at_ns) {
+                Tried::Running => return true,
+                Tried::Exhausted => return false,
+                // A waker has told of this thread in the next generation, which opened after this section did. The thread's own
+                // part in it belongs there too (invariant 3).
+                Tried::Later => {
+                    if !self.renew() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the section and begins another in its place, which may be of a later generation. False if there is none to be had.
+    fn renew(&mut self) -> bool {
+        self.thread.gate.close();
+        match Section::open(self.thread) {
+            // The one that takes this one's place must not be closed.
+            Some(s) => self.generation = core::mem::ManuallyDrop::new(s).generation,
+            None => return false,
+        }
+        true
+    }
+
+    fn try_running(&mut self, at_ns: u64) -> Tried {
         let t = self.thread;
         let trace = TRACE.load(Ordering::Relaxed);
         let announced = t.go_trace.load(Ordering::Relaxed) == trace;
-        if announced && t.go.get().state() == state::go(GoStatus::Syscall) {
-            self.syscall_end(at_ns, at_ns);
-            return true;
+        if announced {
+            let w = t.go.get();
+            if w.generation > self.generation {
+                return Tried::Later;
+            }
+            if w.state() == state::go(GoStatus::Syscall) {
+                self.syscall_end(at_ns, at_ns);
+                return Tried::Running;
+            }
         }
         let new_processor = t.processor_trace.load(Ordering::Relaxed) != trace;
         if new_processor {
@@ -246,7 +277,7 @@ impl<'t> Section<'t> {
             self.emit(Kind::ProcStatus, at_ns, [t.processor_id(), u64::from(idle)]);
         }
         if !self.processor_start(at_ns) {
-            return false;
+            return Tried::Exhausted;
         }
         if !announced {
             let goid = t.goid.load(Ordering::Relaxed);
@@ -255,23 +286,18 @@ impl<'t> Section<'t> {
             t.go_trace.store(trace, Ordering::Relaxed);
             super::samples::watch(t);
         }
-        self.unblock_self(at_ns);
+        // Nobody but its owner changes a word from then on.
+        if self.unblock(t, at_ns, 0) == Unblocked::Later {
+            return Tried::Later;
+        }
         let w = t.go.get();
+        if w.generation > self.generation {
+            return Tried::Later;
+        }
         if w.state() == state::go(GoStatus::Runnable) && !self.go_start(at_ns) {
-            return false;
+            return Tried::Exhausted;
         }
-        if new_processor {
-            self.tell_procs(at_ns);
-        }
-        true
-    }
-
-    /// Tells how many processors there are if that has grown. Needs a running goroutine.
-    fn tell_procs(&mut self, at_ns: u64) {
-        let procs = thread::count() + 1;
-        if PROCS_TOLD.fetch_max(procs, Ordering::Relaxed) < procs {
-            self.emit(Kind::ProcsChange, at_ns, [u64::from(procs), 0]);
-        }
+        Tried::Running
     }
 
     /// Takes the thread's processor if it is idle.
@@ -298,11 +324,6 @@ impl<'t> Section<'t> {
         self.thread.go.set(w.with_state(state::go(GoStatus::Running)));
         self.emit(Kind::GoStart, at_ns, [self.thread.goid.load(Ordering::Relaxed), u64::from(w.seq)]);
         true
-    }
-
-    /// Makes the thread's goroutine runnable if it waits and no waker has.
-    fn unblock_self(&mut self, at_ns: u64) {
-        self.unblock(self.thread, at_ns, 0);
     }
 
     /// Writes the status of a thread's goroutine in this generation if nobody has. Returns the state as it is then, or [`GONE`]
@@ -343,8 +364,10 @@ impl<'t> Section<'t> {
                 continue;
             }
             let Some(next) = w.next() else { return Unblocked::NotWaiting };
-            let goid = of.goid.load(Ordering::Relaxed);
             if of.go.replace(w, next.with_state(state::go(GoStatus::Runnable))) {
+                // Read now, not before: the entry may have been given to another thread whose word came to look the same, and
+                // then it is that one's state that has changed.
+                let goid = of.goid.load(Ordering::Relaxed);
                 self.emit(Kind::GoUnblock, at_ns, [goid, u64::from(next.seq), stack]);
                 return Unblocked::Done;
             }
@@ -352,7 +375,13 @@ impl<'t> Section<'t> {
     }
 
     /// The thread begins to wait. The last change of state in the section: from here on a waker may say that it is over.
+    ///
+    /// One that has stopped the world goes on running in the trace, as in Go's: it waits for the others to stop. (The end that
+    /// the closer writes for a stop-the-world that outlasts its generation needs a goroutine that runs.)
     pub(crate) fn block(&mut self, at_ns: u64, reason: u64, stack: u64) {
+        if self.thread.stw.load(Ordering::Relaxed) != 0 {
+            return;
+        }
         self.emit(Kind::GoBlock, at_ns, [reason, stack]);
         self.processor_stop(at_ns);
         let w = self.thread.go.get();
@@ -586,6 +615,15 @@ impl<'t> Section<'t> {
     }
 }
 
+/// What came of an attempt to bring the thread to "running".
+enum Tried {
+    Running,
+    /// A counter is used up.
+    Exhausted,
+    /// Its state is one of a later generation than the section.
+    Later,
+}
+
 /// What came of an attempt to unblock a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unblocked {
@@ -615,48 +653,47 @@ pub(crate) fn wake(entered: &Entered, of: &Thread, goid: u64, stack: u32) {
     }
 }
 
-/// The thread ends: says so in the trace, hands its buffers over and gives its entry back.
-pub(crate) fn detach(t: &'static Thread) {
+/// The thread ends: says so in the trace and hands its buffers over. Returns whether its entry may be given to another at once;
+/// otherwise the closer does that.
+pub(crate) fn end(t: &'static Thread) -> bool {
     super::samples::unwatch(t);
     t.busy.store(thread::busy::HOOK, Ordering::Relaxed);
     let mut told = true;
-    let generation = GENERATION.get();
-    if generation != 0 && t.go_trace.load(Ordering::Relaxed) == TRACE.load(Ordering::Relaxed) {
-        told = match Section::open(t) {
-            Some(mut s) => {
-                let now = s.now();
-                s.ensure_running(now) && s.end_of_thread(now)
+    if GENERATION.is_open() && t.go_trace.load(Ordering::Relaxed) == TRACE.load(Ordering::Relaxed) {
+        let section = Section::open(t);
+        // No section: either there is no buffer left to say it in, or the trace has just ended, and nothing is owed to it.
+        let mut silent = section.is_none() && GENERATION.is_open();
+        if let Some(mut s) = section {
+            let now = s.now();
+            if s.ensure_running(now) {
+                told = s.end_of_thread(now);
+            } else {
+                silent = true;
             }
-            // The trace has just ended: nothing is owed to it.
-            None if GENERATION.get() == 0 => true,
-            None => {
-                // No buffer to say it in: the closer will.
-                t.set_name(os::own_name());
-                t.ended_silently_in.store(GENERATION.get(), Ordering::Relaxed);
-                false
-            }
-        };
+        }
+        if silent {
+            // The closer will say it, in the first generation that has heard nothing else of the thread.
+            t.set_name(os::own_name());
+            t.ended_silently.store(true, Ordering::Release);
+            told = false;
+        }
     }
     t.activity.store(activity::RUNNING, Ordering::Relaxed);
     t.busy.store(thread::busy::NO, Ordering::Relaxed);
     // While a generation is being closed, the closer still reads the states. Who has seen a generation open (or none) has seen
     // that the one before it is closing: `CLOSING` is written before `GENERATION` and reset when all is read.
-    if told && CLOSING.load(Ordering::SeqCst) == 0 {
-        thread::release(t);
-    } else {
-        t.life.store(life::ENDED, Ordering::Release);
-    }
+    told && CLOSING.load(Ordering::SeqCst) == 0
 }
 
 /// An entry that was reserved for a thread which will not use it: its goroutine ends without having run.
 pub(crate) fn forget_reserved(entered: &Entered, child: &'static Thread) {
     let mut named = true;
-    if let Some(mut s) = entered.section() {
-        let now = s.now();
-        if s.ensure_running(now) {
-            let reason = s.name(Fixed::Preempted.id());
-            s.uncreate(child, now, reason);
-        }
+    if let Some(mut s) = entered.section()
+        && let now = s.now()
+        && s.ensure_running(now)
+    {
+        let reason = s.name(Fixed::Preempted.id());
+        s.uncreate(child, now, reason);
         named = obituary::write(s.parity(), child.goid.load(Ordering::Relaxed), [0; os::NAME_BYTES]);
     }
     let in_trace = child.go_trace.load(Ordering::Relaxed) == TRACE.load(Ordering::Relaxed);

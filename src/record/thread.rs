@@ -5,7 +5,7 @@
 //! One thread-local pointer leads to it.
 //!
 //! ```text
-//!  FREE --reserve (creator)--> RESERVED --adopt (new thread)--> ALIVE --detach--> ENDED --closer--> FREE
+//!  FREE --reserve (creator)--> RESERVED --adopt (new thread)--> ALIVE --at_exit--> ENDED --closer--> FREE
 //!    \________________________attach (unannounced)______________/    \____________no closing under way___/
 //! ```
 
@@ -125,8 +125,9 @@ pub(crate) struct Thread {
     pub(crate) stw: AtomicU64,
     /// CPU sample timer, see [`Timer::to_word`](crate::sys::timer::Timer::to_word).
     pub(crate) timer: AtomicU32,
-    /// The generation in which the thread ended without being able to say so; 0 otherwise. Read by the closer.
-    pub(crate) ended_silently_in: AtomicU32,
+    /// Whether the thread ended without being able to say so. Written by the owner, with Release, before `life`; read by the
+    /// closer.
+    pub(crate) ended_silently: AtomicBool,
     /// Events that found no buffer, and events that came while a hook ran. Written by the owner.
     pub(crate) lost_full: AtomicU64,
     pub(crate) lost_reentrant: AtomicU64,
@@ -182,6 +183,11 @@ pub(crate) fn current() -> Option<&'static Thread> {
     LOCAL.with(|l| unsafe { l.thread.get().as_ref() })
 }
 
+/// Whether the calling thread works for the tracer: what it does is not the program's.
+pub(crate) fn is_tracers() -> bool {
+    current().is_some_and(|t| t.busy.load(Ordering::Relaxed) == busy::TRACER)
+}
+
 /// The calling thread, made known if it was not. `None` for a thread that has ended, or while it is being made known, or
 /// when there are too many.
 #[inline(always)]
@@ -222,19 +228,24 @@ fn begin_life(l: &Local, t: &'static Thread) {
     t.busy.store(busy::NO, Ordering::Relaxed);
 }
 
-/// Makes the calling, new thread the one that its creator reserved. Returns false if it was known already.
+/// Makes the calling, new thread the one that its creator reserved. Returns false if it was known already, or the
+/// entry is not reserved: someone else has come with the same birth.
 pub(crate) fn adopt(t: &'static Thread) -> bool {
     LOCAL.with(|l| {
-        if l.phase.get() != NEW {
+        if l.phase.get() != NEW || !unreserve(t, life::ALIVE) {
             return false;
         }
         l.phase.set(ATTACHING);
         compiler_fence(Ordering::SeqCst);
-        t.life.store(life::ALIVE, Ordering::Release);
         begin_life(l, t);
         l.phase.set(ATTACHED);
         true
     })
+}
+
+/// Takes a reserved entry: one of those who try succeeds.
+pub(crate) fn unreserve(t: &Thread, to: u8) -> bool {
+    t.life.compare_exchange(life::RESERVED, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// Reserves a thread for one that is about to be created.
@@ -261,7 +272,10 @@ fn take(to: u8) -> Option<&'static Thread> {
     };
     t.goid.store(NEXT_GOID.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     t.go_trace.store(0, Ordering::Relaxed);
-    t.ended_silently_in.store(0, Ordering::Relaxed);
+    t.ended_silently.store(false, Ordering::Relaxed);
+    t.stw.store(0, Ordering::Relaxed);
+    // The starter of a trace may have met the last owner's end, and have left a timer on a thread that is no more.
+    super::samples::unwatch(t);
     t.activity.store(activity::RUNNING, Ordering::Relaxed);
     t.name_read_ns.store(0, Ordering::Relaxed);
     t.stack_high.store(0, Ordering::Relaxed);
@@ -293,6 +307,17 @@ pub(crate) fn by_index(i: u32) -> Option<&'static Thread> {
     let at = unsafe { base.add(i as usize % SEGMENT_THREADS) };
     // SAFETY: segments are zeroed, which is a valid Thread, and are never unmapped.
     Some(unsafe { &*at })
+}
+
+/// Runs `f` while no entry is taken or given back.
+pub(crate) fn while_none_comes_or_goes<R>(f: impl FnOnce() -> R) -> R {
+    let _held = REGISTRY.lock();
+    f()
+}
+
+/// The last generation in which any thread was in a section.
+pub(crate) fn last_adopted() -> u32 {
+    all().map(|t| t.gate.adopted()).max().unwrap_or(0)
 }
 
 /// Every thread ever made, also those that are free now.
@@ -342,7 +367,7 @@ pub(crate) static AT_END: Notice = Notice::none();
 /// Called in the child of a `fork`, by its only thread.
 pub(crate) static IN_CHILD: Notice = Notice::none();
 
-/// A pthread destructor: arms itself again until the last round, then detaches the thread.
+/// A pthread destructor: arms itself again until the last round, then lets the thread go.
 extern "C" fn at_exit(value: *mut c_void) {
     // SAFETY: the value is the registry entry that `begin_life` gave.
     let t: &'static Thread = unsafe { &*value.cast::<Thread>() };
@@ -356,10 +381,17 @@ extern "C" fn at_exit(value: *mut c_void) {
             return;
         }
         AT_END.call();
-        super::section::detach(t);
+        let free = super::section::end(t);
         compiler_fence(Ordering::SeqCst);
+        // Before the entry becomes another's: a signal handler that comes now must not find it.
         l.thread.set(core::ptr::null());
         l.phase.set(DEAD);
+        compiler_fence(Ordering::SeqCst);
+        if free {
+            release(t);
+        } else {
+            t.life.store(life::ENDED, Ordering::Release);
+        }
     });
 }
 

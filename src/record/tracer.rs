@@ -14,7 +14,7 @@ use super::buffer::Pool;
 use super::clock::CLOCK;
 use super::gc_world::WORLD;
 use super::generation::Opening;
-use super::section::{GENERATION, POOL, PROCS_TOLD, SAMPLE_PERIOD_NS, TRACE};
+use super::section::{GENERATION, POOL, SAMPLE_PERIOD_NS, TRACE};
 use super::state::{self, Word};
 use super::symbolize::Symbolizer;
 use super::tables::{Resolve, Tables};
@@ -226,6 +226,9 @@ impl Tracer {
         reasons::prepare();
         let mut calibration = clock::Calibration::new();
         let generation = LAST_GENERATION.load(Ordering::Relaxed) + 1;
+        if generation >= state::GEN_MAX {
+            return Err((StartError::Exhausted, sink));
+        }
         let mapping = calibration.mapping();
         // SAFETY: no generation is open.
         unsafe { CLOCK.set((generation & 1) as usize, mapping) };
@@ -237,10 +240,11 @@ impl Tracer {
         };
         gauges::set_limit(self.memory_limit.or_else(cgroup::memory_limit).unwrap_or(0));
         TRACE.fetch_add(1, Ordering::Relaxed);
-        PROCS_TOLD.store(0, Ordering::Relaxed);
-        announce(generation);
+        RECORD.store(self.record, Ordering::Relaxed);
+        thread::while_none_comes_or_goes(|| announce(generation));
         let shared = Arc::new(Shared {
             pool: pool.clone(),
+            opened: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             advance: AtomicBool::new(false),
             closed: AtomicU64::new(0),
@@ -272,10 +276,11 @@ impl Tracer {
         let samples_wanted = self.sample_hz > 0 && samples::prepare();
         let hz = self.sample_hz.clamp(1, SAMPLE_HZ_MAX);
         SAMPLE_PERIOD_NS.store(if samples_wanted { 1_000_000_000 / u64::from(hz) } else { 0 }, Ordering::Relaxed);
-        RECORD.store(self.record, Ordering::Relaxed);
         QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
         POOL.store(Arc::as_ptr(&pool).cast_mut(), Ordering::Release);
         GENERATION.set(generation);
+        shared.opened.store(true, Ordering::Release);
+        pool.bell.ring();
         for t in thread::all() {
             if t.life.load(Ordering::Acquire) == life::ALIVE
                 && t.go_trace.load(Ordering::Relaxed) == TRACE.load(Ordering::Relaxed)
@@ -291,7 +296,8 @@ impl Tracer {
 fn announce(generation: u32) {
     let trace = TRACE.load(Ordering::Relaxed);
     for t in thread::all() {
-        let alive = t.life.load(Ordering::Acquire) == life::ALIVE;
+        // Without an id it is being made, and will announce itself.
+        let alive = t.life.load(Ordering::Acquire) == life::ALIVE && t.tid.load(Ordering::Relaxed) != 0;
         if !alive || t.internal.load(Ordering::Relaxed) || t.busy.load(Ordering::Relaxed) == busy::TRACER {
             continue;
         }
@@ -334,6 +340,9 @@ pub(crate) fn is_enabled() -> bool {
 
 /// See [`stop`](crate::stop).
 pub(crate) fn stop() -> Result<Stats, StopError> {
+    if thread::is_tracers() {
+        return Err(StopError::InSink);
+    }
     let running = {
         let mut state = STATE.lock();
         match core::mem::replace(&mut *state, State::Busy) {
@@ -369,6 +378,8 @@ fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
     // SAFETY: the thread has been joined, so the box is ours.
     let job = unsafe { Box::from_raw(running.slot) };
     let Some(outcome) = job.and_then(|job| job.outcome) else {
+        // How far it came is known by the threads that were there.
+        LAST_GENERATION.fetch_max(thread::last_adopted() + 1, Ordering::Relaxed);
         let error = io::Error::other("the tracer's thread failed");
         return (Box::new(io::sink()), Err(StopError::Sink { error, stats: Stats::default() }));
     };
@@ -387,8 +398,12 @@ fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
     }
 }
 
-/// Asks for the open generation to be closed now, and waits until it has been written. Does nothing when tracing is off.
+/// Asks for the open generation to be closed now, and waits until it has been written. Does nothing when tracing is off, or is
+/// being stopped, or when the sink itself calls it.
 pub(crate) fn flush() {
+    if thread::is_tracers() {
+        return;
+    }
     let _internal = Internal::enter();
     let shared = match &*STATE.lock() {
         State::Running(running) => running.shared.clone(),
@@ -396,7 +411,7 @@ pub(crate) fn flush() {
     };
     // A closing that is under way may have begun before this call: wait for the one after it.
     let enough = shared.closed.load(Ordering::Acquire) + 2;
-    while shared.closed.load(Ordering::Acquire) < enough && !shared.stop.load(Ordering::Acquire) {
+    while is_enabled() && shared.closed.load(Ordering::Acquire) < enough && !shared.stop.load(Ordering::Acquire) {
         shared.advance.store(true, Ordering::Release);
         shared.pool.bell.ring();
         std::thread::sleep(Duration::from_micros(100));
@@ -412,6 +427,8 @@ pub(crate) fn watch_forks() {
 
 /// In the child of a `fork`: it is not traced, and its tracer is as new.
 extern "C" fn in_child() {
+    // Numbers of generations are not used twice: the next one comes after all that any thread was in.
+    LAST_GENERATION.fetch_max(thread::last_adopted().max(GENERATION.get()) + 1, Ordering::Relaxed);
     GENERATION.set(0);
     super::section::CLOSING.store(0, Ordering::Relaxed);
     POOL.store(core::ptr::null_mut(), Ordering::Relaxed);
@@ -424,11 +441,13 @@ extern "C" fn in_child() {
     unsafe { WORLD.reset() };
     // SAFETY: in the child, by the thread that forked.
     unsafe { super::string_table::after_fork() };
+    // What other threads were writing there will never be finished.
+    samples::forget();
+    gauges::forget();
+    (0..2).for_each(super::obituary::forget);
     // SAFETY: as above.
     unsafe { thread::after_fork() };
     thread::IN_CHILD.call();
-    // Generations that other threads opened are not known here: leave a gap.
-    LAST_GENERATION.fetch_add(1 << 20, Ordering::Relaxed);
 }
 
 /// Why tracing could not begin.
@@ -441,6 +460,8 @@ pub enum StartError {
     Version(Version),
     /// The system has no memory for the tracer's own needs.
     OutOfMemory,
+    /// The process has used up the numbers of generations: after 8 years of one-second generations.
+    Exhausted,
     /// The tracer's thread could not be made.
     Thread(io::Error),
 }
@@ -450,6 +471,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::AlreadyOn => write!(f, "tracing is already on: call stop first"),
             StartError::Version(v) => write!(f, "format version 1.{} cannot be written: use 1.23 or later", v.minor()),
+            StartError::Exhausted => write!(f, "this process has no generation numbers left"),
             StartError::OutOfMemory => write!(f, "no memory for the tracer"),
             StartError::Thread(e) => write!(f, "the tracer's thread could not be made: {e}"),
         }
@@ -471,6 +493,8 @@ impl std::error::Error for StartError {
 pub enum StopError {
     /// No trace is on.
     NotOn,
+    /// The sink itself called `stop`, which would wait for it. Tracing goes on; a sink that has enough returns an error.
+    InSink,
     /// Writing failed, and the trace ended there: the first error, and what had been written and lost.
     Sink {
         /// What the sink returned.
@@ -484,6 +508,7 @@ impl fmt::Display for StopError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StopError::NotOn => write!(f, "tracing is not on"),
+            StopError::InSink => write!(f, "the trace's own writer cannot stop it"),
             StopError::Sink { error, stats } => {
                 write!(f, "the trace could not be written beyond {} bytes: {error}", stats.bytes)
             }
@@ -494,7 +519,7 @@ impl fmt::Display for StopError {
 impl std::error::Error for StopError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StopError::NotOn => None,
+            StopError::NotOn | StopError::InSink => None,
             StopError::Sink { error, .. } => Some(error),
         }
     }

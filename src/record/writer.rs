@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use super::buffer::Pool;
 use super::generation::{Closer, Lost, Opening};
-use super::section::GENERATION;
 use super::thread::Internal;
 use crate::sys::thread as os;
 
@@ -23,6 +22,8 @@ pub(crate) type Sink = Box<dyn Write + Send>;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pool: Arc<Pool>,
+    /// Set by `start` when the first generation is open, before it rings: closing it must not come first.
+    pub(crate) opened: AtomicBool,
     /// Set by `stop` before it rings.
     pub(crate) stop: AtomicBool,
     /// Set by whoever wants the generation closed, before it rings.
@@ -59,11 +60,15 @@ pub(crate) extern "C" fn main(arg: *mut c_void) -> *mut c_void {
     if let Some(job) = slot
         && let Some((opening, sink)) = job.input.take()
     {
-        let writer = Writer::new(job.shared.clone(), opening, sink, job.period, &internal);
+        let shared = job.shared.clone();
+        let writer = Writer::new(shared.clone(), opening, sink, job.period, &internal);
         // A panic here would be a bug of ours; it ends the trace, not the program.
         match catch_unwind(AssertUnwindSafe(|| writer.run())) {
             Ok(outcome) => job.outcome = Some(outcome),
-            Err(_) => GENERATION.set(0),
+            Err(payload) => {
+                super::generation::abandon(&shared.pool);
+                core::mem::forget(payload);
+            }
         }
     }
     drop(internal);
@@ -92,6 +97,9 @@ impl<'a> Writer<'a> {
     fn run(mut self) -> Outcome {
         let shared = self.shared.clone();
         self.write();
+        while !shared.opened.load(Ordering::Acquire) {
+            shared.pool.bell.wait(Duration::from_secs(1));
+        }
         let mut next = Instant::now() + self.period;
         loop {
             shared.pool.bell.wait(next.saturating_duration_since(Instant::now()));
@@ -136,8 +144,7 @@ impl<'a> Writer<'a> {
             Ok(()) => self.bytes += self.out.len() as u64,
             Err(e) => {
                 self.error = Some(e);
-                GENERATION.set(0);
-                self.closer.abandon();
+                super::generation::abandon(&self.shared.pool);
             }
         }
         self.out.clear();
