@@ -150,7 +150,11 @@ impl Closer {
         }
         barrier::heavy();
         for t in thread::all() {
-            t.gate.quiesce(n, os::yield_now);
+            // One that lost its processor inside a section is waited for: meanwhile the others want their buffers back.
+            t.gate.quiesce(n, || {
+                self.collect();
+                os::yield_now();
+            });
         }
         // Everything of generation n is now in the channel or in the threads' batches.
         self.pool.send_remains(parity);

@@ -241,7 +241,7 @@ impl Tracer {
         gauges::set_limit(self.memory_limit.or_else(cgroup::memory_limit).unwrap_or(0));
         TRACE.fetch_add(1, Ordering::Relaxed);
         RECORD.store(self.record, Ordering::Relaxed);
-        thread::while_none_comes_or_goes(|| announce(generation));
+        thread::begin_trace(TRACE.load(Ordering::Relaxed), || announce(generation));
         let shared = Arc::new(Shared {
             pool: pool.clone(),
             opened: AtomicBool::new(false),
@@ -267,6 +267,7 @@ impl Tracer {
         let thread = match spawned {
             Ok(t) => t,
             Err(errno) => {
+                thread::end_trace();
                 // SAFETY: the thread does not exist, so the box is ours again.
                 let job = unsafe { Box::from_raw(slot) };
                 let sink = job.and_then(|job| job.input).map_or_else(|| Box::new(io::sink()) as Sink, |(_, sink)| sink);
@@ -368,6 +369,7 @@ fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
     if let Some(thread) = running.thread.take() {
         thread.join();
     }
+    thread::end_trace();
     SAMPLE_PERIOD_NS.store(0, Ordering::Relaxed);
     QUANTUM.store(HEAP_QUANTUM as u64, Ordering::Relaxed);
     for t in thread::all() {
