@@ -40,7 +40,8 @@ fn binary_trees(config: Config, depth: u32) -> (u64, u64) {
         }
     }
     sum += arena.mutate(|_, root| count(root.get().unwrap()));
-    (sum, arena.stats().stw.ns_max.max(arena.stats().assists.ns_max))
+    let stats = arena.stats();
+    (sum, stats.stw.ns_max.max(stats.assists.ns_max).max(stats.minors.ns_max))
 }
 
 struct BoxTree {
@@ -227,6 +228,7 @@ fn main() {
     let filter = filter.as_deref();
     let quick = std::env::args().any(|a| a == "--test");
     let stw = || Config::new().mode(Mode::StopTheWorld);
+    let young = || Config::new().mode(Mode::Generational);
     for depth in if quick { vec![8] } else { vec![16, 18] } {
         race(
             filter,
@@ -234,6 +236,7 @@ fn main() {
             &[
                 ("incremental", &|| binary_trees(Config::new(), depth)),
                 ("stw", &|| binary_trees(stw(), depth)),
+                ("generational", &|| binary_trees(young(), depth)),
                 ("Box", &|| box_trees(depth)),
             ],
         );

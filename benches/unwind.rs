@@ -2,9 +2,10 @@
 //!
 //! `cargo bench --bench unwind`. Each figure is the median of [`ROUNDS`] rounds that go through all methods in turn, so
 //! that a slow moment of the machine hits them all; the spread is shown. Every method's stack is checked against the others'.
-//! With a directory in `EXECTRACE_BENCH_RESULTS` the rows are also appended to `<dir>/unwind.csv`.
+//! With `EXECTRACE_RESULTS` set to a path the rows are also written there.
 
 use std::ffi::c_void;
+use std::fmt::Write;
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -105,6 +106,7 @@ fn main() {
         "{:24} {:>6} {:>6} {:>9} {:>9} {:>9} {:>8} {:>7}",
         "method", "depth", "frames", "ns", "min", "max", "ns/frame", "ratio"
     );
+    let mut csv = String::from("method,depth,frames,median ns,min,max\n");
     // Below `main`, and above the innermost level the leaf and the method.
     let base = unwind::capture(&mut [0; FRAMES_MAX], bounds) + 3;
     for depth in DEPTHS {
@@ -135,6 +137,7 @@ fn main() {
             ns[i].sort_by(f64::total_cmp);
             let median = ns[i][ROUNDS / 2];
             let ratio = median / ns[0][ROUNDS / 2];
+            let _ = writeln!(csv, "{name},{depth},{},{median:.1},{:.1},{:.1}", frames[i], ns[i][0], ns[i][ROUNDS - 1]);
             println!(
                 "{name:24} {depth:6} {:6} {median:9.1} {:9.1} {:9.1} {:8.1} {ratio:6.1}x",
                 frames[i],
@@ -143,5 +146,8 @@ fn main() {
                 median / frames[i] as f64,
             );
         }
+    }
+    if let Some(path) = std::env::var_os("EXECTRACE_RESULTS") {
+        std::fs::write(path, csv).expect("the results can be written");
     }
 }

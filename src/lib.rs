@@ -62,6 +62,8 @@
 
 #[cfg(feature = "read")]
 pub mod analyze;
+#[cfg(feature = "read")]
+pub mod export;
 pub mod format;
 #[cfg(not(loom))]
 pub mod gc;

@@ -22,7 +22,7 @@ fn broken_traces_are_refused() {
         cases.iter().enumerate().map(|(i, c)| Item::file(&scratch.write(&format!("{i}.trace"), &c.trace))).collect();
     let mut wrong = Vec::new();
     for (age, judge) in Judge::all().into_iter().enumerate() {
-        for (case, verdict) in cases.iter().zip(judge.verdicts(&items, Depth::Pages)) {
+        for (case, verdict) in cases.iter().zip(judge.verdicts(&items, Depth::All)) {
             if header_of(&case.trace).is_some_and(|v| !judge.toolchain().opens(v)) {
                 assert!(verdict.error.contains("unsupported"), "{}: {verdict:?}", case.name);
                 continue;
@@ -217,18 +217,29 @@ fn one_bad_trace_among_many_is_found() {
     judge.accept_all(&[Item::file(&good), Item::file(&bad), Item::file(&good)], Depth::Text);
 }
 
-/// Judges each trace in the directory that `EXECTRACE_TRACES` names, by every Go that opens it.
+/// Judges each trace in the directory that `EXECTRACE_TRACES` names, by every Go that opens it, and its windows of up to 6
+/// generations. Of a large one only the order of its events is checked by the older Gos, and windows of up to 2.
 #[test]
 fn the_traces_of_a_directory_are_accepted() {
+    const LARGE_BYTES: usize = 8 << 20;
     let Some(dir) = std::env::var_os("EXECTRACE_TRACES") else { return };
     let mut files = traces_under(Path::new(&dir));
     files.sort();
     assert!(!files.is_empty(), "no trace in {}", dir.display());
     for path in files {
-        let head = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let version = header_of(&head).unwrap_or_else(|| panic!("{}: no header of a trace", path.display()));
-        for judge in Judge::all_for(version) {
-            judge.accept(&path);
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let version = header_of(&bytes).unwrap_or_else(|| panic!("{}: no header of a trace", path.display()));
+        let large = bytes.len() > LARGE_BYTES;
+        for (age, judge) in Judge::all_for(version).into_iter().enumerate() {
+            match (large, age) {
+                (true, 0) => drop(judge.accept_windows(&path, 2, Depth::Pages)),
+                (true, _) => drop(judge.accept_all(&[Item::file(&path)], Depth::Order)),
+                (false, 0) => {
+                    judge.accept(&path);
+                    judge.accept_windows(&path, 6, Depth::Pages);
+                }
+                (false, _) => drop(judge.accept(&path)),
+            }
         }
     }
 }

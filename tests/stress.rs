@@ -343,7 +343,7 @@ fn run(r: &Run, seed: u64) -> u64 {
     let seen = check(&trace);
     assert_eq!(seen.generations, u64::from(stats.generations));
     if stats.lost_events() == 0 {
-        assert_eq!(seen.kind(Kind::GCBegin) + seen.kind(Kind::GCActive) > 0, true, "no collections: {seen:?}");
+        assert!(seen.kind(Kind::GCBegin) + seen.kind(Kind::GCActive) > 0, "no collections: {seen:?}");
     }
     let mut random = Random(seed);
     let split = support::window::Split::new(&trace).expect("generations");

@@ -3,6 +3,7 @@
 
 #![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_int, c_void};
 use std::hint::black_box;
@@ -12,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use exectrace::internals::unwind::{self, StackBounds};
+use exectrace::internals::unwind::{self, Memo, StackBounds};
 
 const FRAMES_MAX: usize = 128;
 
@@ -75,12 +76,57 @@ fn check() -> usize {
         let (ours, theirs) = (&out[1..frames], &twin.pcs()[1..]);
         let theirs = &theirs[..theirs.len().min(FRAMES_MAX - 1)];
         assert!(ours == theirs, "ours:\n{}\ntwin:\n{}", Names(ours), Names(theirs));
+        check_remembered(bounds);
         assert_eq!(unwind::capture(&mut out[..5], bounds), frames.min(5));
         assert_eq!(unwind::capture(&mut out[..1], StackBounds::NONE), 1);
         assert_eq!(unwind::capture(&mut [], bounds), 0);
     }
     frames
 }
+
+/// Takes the stack here with and without the memory of the last ones and compares them. `take` of the frames only, now and then.
+#[inline(never)]
+fn check_remembered(bounds: StackBounds) -> usize {
+    struct State {
+        memo: Memo,
+        times: usize,
+        /// The stacks that were walked, by their number.
+        stacks: Vec<Vec<usize>>,
+    }
+    thread_local! {
+        static STATE: RefCell<Option<Box<State>>> = const { RefCell::new(None) };
+    }
+    // At the thread's end it may be gone.
+    let checked = STATE.try_with(|state| {
+        let mut state = state.borrow_mut();
+        let new = || Box::new(State { memo: Memo::new(), times: 0, stacks: vec![Vec::new()] });
+        let State { memo, times, stacks } = &mut **state.get_or_insert_with(new);
+        *times += 1;
+        let take = [FRAMES_MAX, FRAMES_MAX, 3, FRAMES_MAX, 15, 1][(*times / 4) % 6];
+        let (mut ours, mut twin) = ([7; FRAMES_MAX + 1], [0; FRAMES_MAX]);
+        let walked = stacks.len();
+        let id = unwind::capture_numbered(memo, take as u64, bounds, &mut ours[..=take], 1, |stack| {
+            assert_eq!(stack[0], 7, "the caller's own entry");
+            stacks.push(stack[1..].to_vec());
+            walked as u32
+        });
+        let m = unwind::capture(&mut twin[..take], bounds);
+        let found = &stacks[id as usize];
+        let remembered = id as usize != walked;
+        assert!(
+            found[1..] == twin[1..m] && found.is_empty() == (m == 0),
+            "remembered: {remembered}\nwith memory:\n{}\nwithout:\n{}",
+            Names(found),
+            Names(&twin[..m])
+        );
+        REMEMBERED.fetch_add(usize::from(remembered), Relaxed);
+        m
+    });
+    checked.unwrap_or_default()
+}
+
+/// How many of the stacks of `check_remembered` were not walked.
+static REMEMBERED: AtomicUsize = AtomicUsize::new(0);
 
 /// For messages.
 struct Names<'a>(&'a [usize]);
@@ -134,6 +180,205 @@ fn closures_generics_and_large_frames() {
     });
     let map: BTreeMap<u32, usize> = order.iter().map(|&n| (n, check())).collect();
     assert_eq!(map.len(), 40);
+}
+
+#[test]
+fn random_walks_with_the_memory_of_the_last_stacks() {
+    /// Functions of different frames: with and without a frame pointer, small and large, that call each other at several places.
+    struct Walk {
+        random: u64,
+        left: usize,
+        frames: usize,
+        bounds: StackBounds,
+    }
+    impl Walk {
+        fn random(&mut self) -> u64 {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            self.random >> 20
+        }
+        fn anywhere(&mut self, depth: usize) -> u64 {
+            if self.left == 0 || depth > 160 {
+                return 0;
+            }
+            match self.random() % 6 {
+                0 => self.small(depth + 1),
+                1 => self.large(depth + 1),
+                2 => self.variable(depth + 1),
+                // As one event after the other in one function.
+                3 | 4 => self.here(black_box(4)),
+                _ => 1,
+            }
+        }
+        fn here(&mut self, times: usize) -> u64 {
+            // One place in the code, so not unrolled: a stack is the same only if it was taken there.
+            for _ in 0..times {
+                self.left = self.left.saturating_sub(1);
+                self.frames += check_remembered(self.bounds);
+            }
+            1
+        }
+        #[inline(never)]
+        fn small(&mut self, depth: usize) -> u64 {
+            self.anywhere(depth) + self.anywhere(depth) + self.anywhere(depth)
+        }
+        #[inline(never)]
+        fn large(&mut self, depth: usize) -> u64 {
+            let locals = black_box([depth as u64; 700]);
+            self.anywhere(depth) + locals[depth] + self.anywhere(depth) + black_box(locals)[0]
+        }
+        /// libc's sort keeps its buffer on the stack, by a frame pointer.
+        #[inline(never)]
+        fn variable(&mut self, depth: usize) -> u64 {
+            unsafe extern "C" fn compare(_: *const c_void, _: *const c_void, this: *mut c_void) -> c_int {
+                // SAFETY: the walk and the depth below, which wait for us.
+                let (walk, depth) = unsafe { &mut *this.cast::<(&mut Walk, usize)>() };
+                walk.anywhere(*depth);
+                0
+            }
+            let mut this = (self, depth);
+            let mut numbers = [0i32; 3];
+            // SAFETY: the array, its length and the size of its elements; the callback gets what it expects.
+            unsafe { qsort_r(numbers.as_mut_ptr().cast(), 3, 4, compare, (&raw mut this).cast()) };
+            this.0.anywhere(depth)
+        }
+    }
+    unsafe extern "C" {
+        fn qsort_r(
+            base: *mut c_void,
+            len: usize,
+            size: usize,
+            compare: unsafe extern "C" fn(*const c_void, *const c_void, *mut c_void) -> c_int,
+            data: *mut c_void,
+        );
+    }
+    unwind::init();
+    let bounds = StackBounds::of_current_thread();
+    for seed in 1..400 {
+        let mut walk = Walk { random: seed << 32 | 0x9E37_79B9, left: 300, frames: 0, bounds };
+        for _ in 0..40 {
+            walk.small(0);
+        }
+        assert!(walk.frames > 0, "seed {seed}");
+        if seed % 50 == 0 {
+            unwind::invalidate();
+        }
+    }
+    let remembered = REMEMBERED.load(Relaxed);
+    assert!(remembered > 1000, "only {remembered} were remembered");
+}
+
+// `on_stack_at(sp, f, data)`: calls `f(data)` with the stack pointer at `sp`, which must lie further down the same stack. Its
+// frame is found by the frame pointer.
+// `save_and_call(f, data)`: saves the frame pointer, overwrites it with 1, and calls `f(data)`.
+// `just_call(f, data)`: the same without touching the frame pointer, in a frame of the same size.
+std::arch::global_asm!(
+    ".globl exectrace_test_on_stack_at",
+    "exectrace_test_on_stack_at:",
+    ".cfi_startproc",
+    "push rbp",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset rbp, -16",
+    "mov rbp, rsp",
+    ".cfi_def_cfa_register rbp",
+    "mov rsp, rdi",
+    "mov rdi, rdx",
+    "call rsi",
+    "mov rsp, rbp",
+    "pop rbp",
+    ".cfi_def_cfa rsp, 8",
+    "ret",
+    ".cfi_endproc",
+    ".globl exectrace_test_save_and_call",
+    "exectrace_test_save_and_call:",
+    ".cfi_startproc",
+    "push rbp",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset rbp, -16",
+    "mov ebp, 1",
+    "mov rax, rdi",
+    "mov rdi, rsi",
+    "call rax",
+    "pop rbp",
+    ".cfi_restore rbp",
+    ".cfi_def_cfa_offset 8",
+    "ret",
+    ".cfi_endproc",
+    ".globl exectrace_test_just_call",
+    "exectrace_test_just_call:",
+    ".cfi_startproc",
+    "sub rsp, 8",
+    ".cfi_def_cfa_offset 16",
+    "mov rax, rdi",
+    "mov rdi, rsi",
+    "call rax",
+    "add rsp, 8",
+    ".cfi_def_cfa_offset 8",
+    "ret",
+    ".cfi_endproc",
+);
+
+unsafe extern "C" {
+    fn exectrace_test_on_stack_at(sp: usize, f: extern "C" fn(*mut c_void), data: *mut c_void);
+    fn exectrace_test_save_and_call(f: extern "C" fn(*mut c_void), data: *mut c_void);
+    fn exectrace_test_just_call(f: extern "C" fn(*mut c_void), data: *mut c_void);
+}
+
+#[test]
+fn the_memory_of_the_last_stacks_when_only_a_saved_frame_pointer_differs() {
+    struct Inner {
+        bounds: StackBounds,
+        sp: usize,
+        save: bool,
+        depth: usize,
+        frames: usize,
+    }
+    extern "C" fn check_here(inner: *mut c_void) {
+        // SAFETY: the value of the test, which waits for us.
+        let inner = unsafe { &mut *inner.cast::<Inner>() };
+        inner.frames = check_remembered(inner.bounds);
+    }
+    extern "C" fn middle(inner: *mut c_void) {
+        // SAFETY: as above; both functions call what they are given.
+        unsafe {
+            match (*inner.cast::<Inner>()).save {
+                true => exectrace_test_save_and_call(check_here, inner),
+                false => exectrace_test_just_call(check_here, inner),
+            }
+        }
+    }
+    extern "C" fn outer(inner: *mut c_void) {
+        // SAFETY: as above.
+        let (depth, sp) = unsafe { ((*inner.cast::<Inner>()).depth, (*inner.cast::<Inner>()).sp) };
+        down(depth, sp, inner);
+    }
+    #[inline(never)]
+    fn down(depth: usize, sp: usize, inner: *mut c_void) {
+        match depth {
+            // SAFETY: `sp` is far under all frames of this test, and aligned as a call's.
+            0 => unsafe { exectrace_test_on_stack_at(sp, middle, inner) },
+            _ => down(depth - 1, sp, inner),
+        }
+        // No tail call; and no other call that would write over the words of the one above.
+        // SAFETY: nothing.
+        unsafe { std::arch::asm!("", options(nomem, nostack)) };
+    }
+    unwind::init();
+    let mut inner = Inner { bounds: StackBounds::of_current_thread(), sp: 0, save: true, depth: 0, frames: 0 };
+    let top = (&raw const inner).addr() & !15;
+    inner.sp = top - (512 << 10);
+    // The frames below `sp` are the same each time, to the byte. Those above are of either depth, each at a place of its own, so
+    // that the words of the other one are still there: only the way to them, a saved frame pointer, has changed.
+    for round in 0..400 {
+        let area = round % 2;
+        inner.save = round % 16 < 8;
+        inner.depth = [1, 5][area];
+        let at = top - [128 << 10, 256 << 10][area];
+        // SAFETY: as above.
+        unsafe { exectrace_test_on_stack_at(at, outer, (&raw mut inner).cast()) };
+        assert!(inner.frames > 0);
+    }
 }
 
 #[test]
@@ -329,14 +574,15 @@ extern "C" fn sample(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
         () if same == theirs.len() => (&LONGER, true),
         () => (&WRONG, true),
     };
-    if kind.fetch_add(1, Relaxed) == 0 && bad {
-        if let Ok(mut sample) = SAMPLE.try_lock() {
-            sample.0[..frames].copy_from_slice(ours);
-            sample.1 = frames;
-            let n = theirs.len().min(FRAMES_MAX);
-            sample.2[..n].copy_from_slice(&theirs[..n]);
-            sample.3 = n;
-        }
+    if kind.fetch_add(1, Relaxed) == 0
+        && bad
+        && let Ok(mut sample) = SAMPLE.try_lock()
+    {
+        sample.0[..frames].copy_from_slice(ours);
+        sample.1 = frames;
+        let n = theirs.len().min(FRAMES_MAX);
+        sample.2[..n].copy_from_slice(&theirs[..n]);
+        sample.3 = n;
     }
 }
 

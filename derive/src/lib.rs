@@ -1,7 +1,8 @@
 //! `#[derive(Collect)]`: shows the heap what a type refers to, field by field.
 //!
-//! The code that comes out contains an `unsafe impl`, which holds because every field is shown or proven to be `'static`, and because a type with a `Drop` of its own
-//! is refused. It stands on `exectrace::gc` and on nothing else; what is documented there is tested there.
+//! The code that comes out contains an `unsafe impl`, which holds because every field is shown or proven to be
+//! `'static`, and because a type with a `Drop` of its own is refused. It stands on `exectrace::gc` and on nothing else;
+//! what is documented there is tested there.
 
 #![forbid(unsafe_code)]
 
@@ -12,11 +13,14 @@ use syn::{Data, DeriveInput, Error, Field, Fields, GenericParam, Ident, Result, 
 
 /// Implements `exectrace::gc::Collect` for a struct or an enum.
 ///
-/// Every field's type must implement `Collect`. Type parameters get that bound by themselves. On a field, or on the whole type:
+/// Every field's type must implement `Collect`. Type parameters get that bound by themselves. On a field, or on the
+/// whole type:
 ///
-/// * `#[collect(require_static)]`: the type is `'static`, so that it cannot hold references into the heap, and need not implement `Collect`.
+/// * `#[collect(require_static)]`: the type is `'static`, so that it cannot hold references into the heap, and need not
+///   implement `Collect`.
 ///
-/// On the type, for those who come from other collectors, `#[collect(no_drop)]` is accepted and means nothing: it is always checked.
+/// On the type, for those who come from other collectors, `#[collect(no_drop)]` is accepted and means nothing: it is
+/// always checked.
 #[proc_macro_derive(Collect, attributes(collect))]
 pub fn derive_collect(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -57,7 +61,8 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
             impl<T: ::core::ops::Drop> MustNotImplementDrop for T {}
             impl #impl_generics MustNotImplementDrop for #name #args #where_clause {}
 
-            // SAFETY: every field of every variant is shown, or was proven to be `'static`; there is no `Drop` of its own.
+            // SAFETY: every field of every variant is shown, or was proven to be `'static`; there is no `Drop` of its
+            // own.
             #[automatically_derived]
             unsafe impl #impl_generics ::exectrace::gc::Collect for #name #args #where_clause {
                 const NEEDS_VISIT: bool = #needs_visit;

@@ -3,7 +3,7 @@
 /// The longest encoding of a `u64`, in bytes.
 pub const MAX_BYTES: usize = 10;
 
-/// How many bytes [`write`] makes of `v`.
+/// How many bytes [`write()`] makes of `v`.
 #[must_use]
 #[inline]
 pub const fn len(v: u64) -> usize {
@@ -27,7 +27,7 @@ pub fn write(out: &mut [u8], mut v: u64) -> usize {
     n + 1
 }
 
-/// Writes `v` at `p` and returns the address behind it: the unchecked form of [`write`] for the event hot path.
+/// Writes `v` at `p` and returns the address behind it: the unchecked form of [`write()`] for the event hot path.
 ///
 /// # Safety
 /// `p` must be valid for writes of [`len`]`(v)` bytes.

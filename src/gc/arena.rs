@@ -7,16 +7,20 @@ use super::DefaultObserver;
 use super::OutOfMemory;
 use super::collect::Collect;
 use super::config::Config;
+use super::cx::Inside;
 use super::heap::Heap;
 use super::observer::Observer;
 use super::pointer::{Brand, Gc};
 use super::root::Root;
 use super::stats::{HeapStats, TypeStats};
-use super::type_info::TypeOf;
+use super::type_info::Fixed;
 use super::verify::Violation;
+use crate::sys::clock::monotonic_ns;
 use crate::sys::pages;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use std::io;
+use std::time::Duration;
 
 /// A type with the brand left open. Written with [`Rootable!`](crate::Rootable), or implemented for a type of one's
 /// own:
@@ -28,6 +32,14 @@ use core::ptr::NonNull;
 ///     type Root = Option<Gc<'gc, u32>>;
 /// }
 /// ```
+///
+/// It cannot stand for something with the brand of another heap:
+/// ```compile_fail,E0521
+/// use exectrace::gc::{Arena, Config, Gc, Rootable};
+/// fn other<'a>(of_a: Gc<'a, u32>) {
+///     Arena::<Rootable!['gc => Gc<'a, u32>]>::new(Config::new(), |_| of_a).collect();
+/// }
+/// ```
 pub trait Rootable<'gc> {
     /// The type, for objects of the heap with this brand.
     type Root: Collect + 'gc;
@@ -36,7 +48,7 @@ pub trait Rootable<'gc> {
 /// The type that a [`Rootable`] stands for under a brand.
 pub type RootOf<'gc, R> = <R as Rootable<'gc>>::Root;
 
-/// `Rootable!['gc => Type<'gc>]` names a [`Rootable`](crate::gc::Rootable) without a type of one's own.
+/// `Rootable!['gc => Type<'gc>]` names a [`Rootable`](trait@crate::gc::Rootable) without a type of one's own.
 #[macro_export]
 macro_rules! Rootable {
     ($gc:lifetime => $root:ty) => {
@@ -117,7 +129,7 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         let place = unsafe { NonNull::new_unchecked(&raw mut (*inner.as_ptr()).observer) };
         // SAFETY: nobody refers to the fresh mapping.
         unsafe { place.write(observer) };
-        // SAFETY: the observer was written above and lives in the same mapping (invariant 9).
+        // SAFETY: the observer was written above and lives in the same mapping (invariant 11).
         match unsafe { Heap::new(config, place) } {
             // SAFETY: the other field.
             Ok(heap) => unsafe { (&raw mut (*inner.as_ptr()).heap).write(heap) },
@@ -130,22 +142,26 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
             }
         }
         let arena = Arena { inner, root: PhantomData };
+        let inside = Inside::mutate();
         let mc = arena.mutation();
         let object = mc.heap.alloc(root(mc))?;
-        arena.heap().root.set(Some((object, TypeOf::<RootOf<'_, R>>::INFO)));
+        drop(inside);
+        arena.heap().root.set(Some((object, <Fixed<RootOf<'_, R>>>::INFO)));
         arena.heap().observer().goal(arena.heap().pacer.get().goal);
         Ok(arena)
     }
 
     /// Runs `f` with the right to use the heap, and with the root object. No cycle begins meanwhile; one that marks in
     /// steps goes on.
+    ///
+    /// # Panics
+    /// Inside of [`Arena::enter`].
     #[inline]
+    #[track_caller]
     pub fn mutate<T>(&mut self, f: impl for<'gc> FnOnce(&'gc Mutation<'gc>, &'gc RootOf<'gc, R>) -> T) -> T {
+        let _inside = Inside::mutate();
         let mc = self.mutation();
-        let Some((object, _)) = mc.heap.root.get() else { unreachable!("an arena has a root") };
-        // SAFETY: the root is an object of that type, and lives as long as the arena (invariant 5).
-        let root = unsafe { Gc::<RootOf<'_, R>>::from_erased(object) };
-        f(mc, Gc::as_ref(root))
+        f(mc, root_of::<R>(mc))
     }
 
     /// The place at which a cycle may begin: one load and a branch if there is nothing to do. To be called often, such
@@ -154,7 +170,7 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
     pub fn safepoint(&mut self) {
         if self.heap().requested.get() {
             self.heap().safepoint_slow();
-            self.check_under_stress();
+            self.heap().check_under_stress();
         }
     }
 
@@ -167,7 +183,7 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
     /// Frees all that cannot be reached, and drops what has to be dropped.
     pub fn collect(&mut self) {
         self.heap().collect();
-        self.check_under_stress();
+        self.heap().check_under_stress();
     }
 
     /// The heap in numbers.
@@ -175,7 +191,8 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         self.heap().stats()
     }
 
-    /// Calls `f` for each type that the heap has met. Looks at every block's marks.
+    /// Calls `f` for each type that the heap has met. Looks at every block's marks. A type that is allocated in several
+    /// crates, and an array of several sizes, may come more than once.
     pub fn for_each_type(&self, f: impl FnMut(&TypeStats)) {
         self.heap().for_each_type(f);
     }
@@ -188,6 +205,21 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
     /// [`Collect`].
     pub fn verify(&self) -> Result<(), Violation> {
         self.heap().verify()
+    }
+
+    /// Marks for at most about `time`, if a cycle is marking, and `true` if none is (any more).
+    pub fn step_for(&mut self, time: Duration) -> bool {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.heap().step(usize::MAX, Some(monotonic_ns().saturating_add(ns)))
+    }
+
+    /// Writes all that can be reached, with types, sizes and the names of the fields that refer to each other, as a
+    /// `.heapsnapshot` that Chrome's developer tools open. Collect before, to compare snapshots. Not buffered.
+    ///
+    /// # Errors
+    /// Those of `out`, and a want of memory for the tables.
+    pub fn write_snapshot(&mut self, mut out: impl io::Write) -> io::Result<()> {
+        self.heap().write_snapshot(&mut out)
     }
 
     /// Changes `gc_percent`; see [`Config::gc_percent`].
@@ -216,20 +248,17 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         unsafe { &(*self.inner.as_ptr()).heap }
     }
 
-    /// # Note
+    /// The heap, as a pointer that may be used for all of it.
+    pub(super) fn heap_ptr(&self) -> NonNull<Heap> {
+        // SAFETY: the field of the mapping.
+        unsafe { NonNull::new_unchecked(&raw mut (*self.inner.as_ptr()).heap) }
+    }
+
     /// The brand is free here. Every caller hands the result to a function that works for all brands.
     fn mutation<'gc>(&self) -> &'gc Mutation<'gc> {
         // SAFETY: `Mutation` is a transparent wrapper; it is used no longer than the arena is borrowed, since the
         // functions that get it cannot keep anything branded.
         unsafe { &*(&raw const (*self.inner.as_ptr()).heap).cast::<Mutation<'gc>>() }
-    }
-
-    fn check_under_stress(&self) {
-        if self.heap().config.stress
-            && let Err(violation) = self.heap().verify()
-        {
-            panic!("the heap is broken: {violation}");
-        }
     }
 }
 
@@ -253,6 +282,14 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Drop for Arena<R, 
         let _fields = Fields(self.inner);
         self.heap().drop_all();
     }
+}
+
+/// The root object of the heap.
+pub(super) fn root_of<'gc, R: for<'a> Rootable<'a> + ?Sized>(mc: &Mutation<'gc>) -> &'gc RootOf<'gc, R> {
+    let Some((object, _)) = mc.heap.root.get() else { unreachable!("an arena has a root") };
+    // SAFETY: callers name the arena's own `R`; the root is an object of that type, and lives as long as the arena
+    // (invariant 5).
+    Gc::as_ref(unsafe { Gc::<RootOf<'gc, R>>::from_erased(object) })
 }
 
 /// The right to use a heap: to allocate, and to write to its cells.

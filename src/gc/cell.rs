@@ -17,7 +17,7 @@ use core::ptr::NonNull;
 /// A place that can be overwritten as a whole, as [`Cell`] is. Costs a load and a branch more than that.
 ///
 /// A heap's cells can only be written with that heap's `mc`:
-/// ```compile_fail
+/// ```compile_fail,E0521
 /// use exectrace::gc::{Arena, Config, GcCell, Gc, Rootable};
 /// type Root = Rootable!['gc => GcCell<'gc, Option<Gc<'gc, u32>>>];
 /// let mut a = Arena::<Root>::new(Config::new(), |_| GcCell::new(None));
@@ -58,7 +58,7 @@ impl<'gc, T: Collect> GcCell<'gc, T> {
     pub fn replace(&self, mc: &Mutation<'gc>, value: T) -> T {
         if T::NEEDS_VISIT {
             // SAFETY: as in `get`. The marker reads the value, and nothing else runs meanwhile.
-            mc.heap().before_write(unsafe { &*self.value.get() });
+            mc.heap().before_write(unsafe { &*self.value.get() }, Some(&value));
         }
         // SAFETY: nobody else holds a borrow.
         mem::replace(unsafe { &mut *self.value.get() }, value)
@@ -153,10 +153,10 @@ impl<'gc, T: Collect> GcRefCell<'gc, T> {
         if self.borrows.get() != 0 {
             return None;
         }
-        if T::NEEDS_VISIT && mc.heap().is_snapshot_on() && self.shown_in.replace(mc.heap().cycle()) != mc.heap().cycle()
-        {
+        let heap = mc.heap();
+        if T::NEEDS_VISIT && !(heap.is_snapshot_on() && self.shown_in.replace(heap.cycle()) == heap.cycle()) {
             // SAFETY: nobody holds a mutable borrow.
-            mc.heap().before_write(unsafe { &*self.value.get() });
+            heap.before_write(unsafe { &*self.value.get() }, None);
         }
         self.borrows.set(-1);
         // SAFETY: the address of a field is not null.

@@ -96,7 +96,9 @@ pub(super) struct Header {
     pub(super) slots: Cell<u32>,
     /// Index of the type in the heap's table.
     pub(super) type_index: Cell<u32>,
-    /// Length of the run in blocks: 1 for `Small`.
+    /// Items of a long array that were visited, while it waits in the marker's queue for the others.
+    pub(super) scanned: Cell<usize>,
+    /// Length of the run in blocks: 1 for `Small`. In a `Rest` block, how many blocks before it the run begins.
     pub(super) run: Cell<u32>,
     pub(super) kind: Cell<Kind>,
     /// Dead objects of a type with `Drop` may be in here that were not dropped yet.
@@ -281,6 +283,7 @@ impl Block {
             g.scan.set(0);
             g.dirty.set(0);
         }
+        self.header().scanned.set(0);
         self.hot().epoch.set(epoch);
     }
 

@@ -4,7 +4,9 @@
 //! [`collect_static!`](crate::collect_static) make the implementation, and a field forgotten, or of a type that could
 //! hide a reference, does not compile.
 
+use super::array::GcArray;
 use super::pointer::Gc;
+use super::weak::EphemeronBox;
 
 /// A type that may live on the heap.
 ///
@@ -72,6 +74,12 @@ pub unsafe trait Collect {
 pub trait Visitor: sealed::Sealed {
     /// A reference.
     fn edge<T: Collect>(&mut self, to: Gc<'_, T>);
+
+    /// A reference to an array.
+    fn array<T: Collect>(&mut self, to: GcArray<'_, T>);
+
+    /// An ephemeron: its value counts only if its key is alive.
+    fn ephemeron<V: Collect>(&mut self, of: &EphemeronBox<V>);
 
     /// Says which field the references come from that follow.
     #[inline(always)]

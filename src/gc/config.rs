@@ -13,6 +13,10 @@ pub enum Mode {
     /// one go, where that is within the pause target.
     #[default]
     Incremental,
+    /// Incremental, and in between the young objects are collected by themselves, often and quickly: those that were
+    /// allocated since the last collection, of any kind. It pays where most objects die young and old ones are not
+    /// written to much, and switches itself off for a while where it does not pay.
+    Generational,
 }
 
 /// The settings of a heap. Sizes are in bytes.
@@ -20,6 +24,7 @@ pub enum Mode {
 #[must_use]
 pub struct Config {
     pub(super) settings: Settings,
+    pub(super) generational: bool,
     pub(super) max_pause: Duration,
     pub(super) heap_bytes_max: usize,
     pub(super) stress: bool,
@@ -36,6 +41,7 @@ impl Config {
                 memory_limit_bytes: usize::MAX,
                 incremental: true,
             },
+            generational: false,
             max_pause: Duration::from_micros(500),
             heap_bytes_max: usize::MAX,
             stress: false,
@@ -45,7 +51,8 @@ impl Config {
 
     /// How the heap marks.
     pub fn mode(mut self, mode: Mode) -> Self {
-        self.settings.incremental = mode == Mode::Incremental;
+        self.settings.incremental = mode != Mode::StopTheWorld;
+        self.generational = mode == Mode::Generational;
         self
     }
 

@@ -5,10 +5,12 @@
 //! is newer and counts as marked.
 
 use super::collect::Collect;
-use super::heap::{Heap, Phase};
+use super::heap::{Heap, LOG, Phase, SNAPSHOT};
+use super::marker::Marker;
 use super::observer::{CycleStats, Reason, StwKind};
 use super::stats::Durations;
 use super::sweep::OnUnwind;
+use super::type_info::TypeInfo;
 use crate::sys::clock::monotonic_ns;
 use core::cell::Cell;
 use std::time::Duration;
@@ -21,9 +23,12 @@ pub(super) struct Clock {
     stw: Cell<Durations>,
     assists: Cell<Durations>,
     sweeps: Cell<Durations>,
+    minors: Cell<Durations>,
     pub(super) cycles_abandoned: Cell<u64>,
     /// When the last cycle ended, or the heap was made.
     last_end: Cell<u64>,
+    /// A cycle was told to the observer, and does not mark yet.
+    starting: Cell<bool>,
     /// The running cycle: when and why it began, and what the sums above were.
     begin: Cell<(u64, Reason, u64, u64)>,
     /// Marking speed of the last cycle, in nanoseconds for a MiB.
@@ -37,15 +42,17 @@ impl Clock {
             stw: Cell::default(),
             assists: Cell::default(),
             sweeps: Cell::default(),
+            minors: Cell::default(),
             cycles_abandoned: Cell::new(0),
             last_end: Cell::new(now),
+            starting: Cell::new(false),
             begin: Cell::new((now, Reason::Explicit, 0, 0)),
             ns_per_mib: Cell::new(None),
         }
     }
 
-    pub(super) fn durations(&self) -> [Durations; 3] {
-        [self.stw.get(), self.assists.get(), self.sweeps.get()]
+    pub(super) fn durations(&self) -> [Durations; 4] {
+        [self.stw.get(), self.assists.get(), self.sweeps.get(), self.minors.get()]
     }
 }
 
@@ -81,6 +88,22 @@ impl<'a> Bracket<'a, fn()> {
         }
     }
 
+    /// A collection of the young objects; `result` gives their size and what survived.
+    pub(super) fn minor<R: FnMut() -> (usize, usize) + 'a>(
+        heap: &'a Heap,
+        mut result: R,
+    ) -> Bracket<'a, impl FnMut() + 'a> {
+        heap.observer().minor_begin();
+        Bracket {
+            durations: &heap.clock.minors,
+            begin: monotonic_ns(),
+            end: move || {
+                let (young, survived) = result();
+                heap.observer().minor_end(young, survived);
+            },
+        }
+    }
+
     fn stw(heap: &'a Heap, kind: StwKind) -> Bracket<'a, impl FnMut() + 'a> {
         heap.observer().stw_begin(kind);
         Bracket { durations: &heap.clock.stw, begin: monotonic_ns(), end: move || heap.observer().stw_end(kind) }
@@ -107,8 +130,13 @@ impl Heap {
     #[inline(never)]
     pub(super) fn safepoint_slow(&self) {
         if self.config.stress {
-            // By turns in one go and in steps, so that both are seen.
-            if self.phase.get() == Phase::Mark {
+            // By turns in one go and in steps, and the young objects alone, so that all are seen.
+            if self.phase.get() == Phase::Idle
+                && self.barrier.get() == LOG
+                && !self.young.turn.replace(!self.young.turn.get())
+            {
+                self.minor();
+            } else if self.phase.get() == Phase::Mark {
                 self.mark_to_the_end();
             } else {
                 let stepwise = self.config.settings.incremental && self.cycle.get() % 2 == 1;
@@ -118,6 +146,12 @@ impl Heap {
             return;
         }
         self.requested.set(false);
+        if self.phase.get() == Phase::Idle && self.barrier.get() == LOG {
+            self.minor();
+            if self.paced_bytes() < self.pacer.get().trigger_after_minor() && !self.young.unknown.get() {
+                return;
+            }
+        }
         if self.phase.get() == Phase::Idle {
             let estimate = self.heap_bytes();
             let one_go = match self.clock.ns_per_mib.get() {
@@ -152,7 +186,9 @@ impl Heap {
         self.pacer.set(pacer);
         self.or_abandon(|| {
             let _stw = Bracket::stw(self, StwKind::SweepTermination);
+            self.clock.starting.set(true);
             self.sweep_some(usize::MAX);
+            self.clock.starting.set(false);
             self.begin_mark(!one_go);
         });
         if one_go {
@@ -163,11 +199,8 @@ impl Heap {
     /// Makes all marks stale and marks the roots.
     fn begin_mark(&self, snapshot: bool) {
         self.retire_all();
-        self.with_types(|types| {
-            for t in types {
-                t.avail.clear();
-            }
-        });
+        self.forget_lists();
+        self.young.forget();
         let mut marker = self.marker.borrow_mut();
         if marker.begin() {
             // Blocks that were last marked 255 cycles ago would seem to be marked in this one.
@@ -178,15 +211,29 @@ impl Heap {
         self.sizes.black.set(0);
         self.sizes.assisted.set(self.sizes.allocated.get());
         self.phase.set(Phase::Mark);
-        self.snapshot.set(snapshot);
-        let mut mark = |object, info: &'static super::type_info::TypeInfo| {
+        self.barrier.set(if snapshot { SNAPSHOT } else { 0 });
+        self.mark_roots(&mut marker);
+    }
+
+    pub(super) fn mark_roots(&self, marker: &mut Marker) {
+        let mut mark = |object, info: &'static TypeInfo| {
             // SAFETY: roots are live objects of this heap and of that type (invariant 5).
-            unsafe { (info.mark)(object, &mut marker) }
+            unsafe { (info.mark)(object, marker) }
         };
         if let Some((object, info)) = self.root.get() {
             mark(object, info);
         }
         self.roots.for_each(mark);
+    }
+
+    /// Leaves no block to allocate from but new ones.
+    fn forget_lists(&self) {
+        self.with_types(|types| {
+            for t in types {
+                t.avail.clear();
+                t.used.clear();
+            }
+        });
     }
 
     /// Marks all that is left to mark, while the program stands still, and ends the cycle.
@@ -201,7 +248,7 @@ impl Heap {
 
     /// Runs `f`, which calls the embedder's code, and abandons the cycle if a panic comes out of it: after the brackets
     /// that `f` opened are closed.
-    fn or_abandon<R>(&self, f: impl FnOnce() -> R) -> R {
+    pub(super) fn or_abandon<R>(&self, f: impl FnOnce() -> R) -> R {
         let abandon = OnUnwind(|| self.abandon());
         let result = f();
         core::mem::forget(abandon);
@@ -262,12 +309,13 @@ impl Heap {
     /// Nothing is left to mark: back to `Idle`.
     fn end_mark(&self) {
         self.retire_all();
+        self.clear_weak();
         let marked = self.marker.borrow().bytes_marked();
         let sizes = &self.sizes;
         let allocated = sizes.allocated.replace(0);
         sizes.base.set(marked + sizes.black.get());
         self.phase.set(Phase::Idle);
-        self.snapshot.set(false);
+        self.barrier.set(if self.minors_pay() { LOG } else { 0 });
         self.marks_valid.set(true);
         sizes.allocated_before.set(sizes.allocated_before.get() + allocated as u64);
         sizes.allocated_last.set(allocated);
@@ -293,6 +341,8 @@ impl Heap {
         }
         self.repace(gc_ns);
         self.tell_end(false);
+        self.marker.borrow_mut().take_bytes();
+        self.size_nursery();
         {
             let freed = Cell::new(0);
             let _sweep = Bracket::sweep(self, || (freed.get(), freed.get()));
@@ -328,11 +378,20 @@ impl Heap {
     /// later cycle has marked all, nothing is freed and only new blocks are allocated from.
     fn abandon(&self) {
         self.retire_all();
-        self.with_types(|types| types.iter().for_each(|t| t.avail.clear()));
+        self.forget_lists();
+        self.young.forget();
         self.marker.borrow_mut().abandon();
-        self.phase.set(Phase::Idle);
-        self.snapshot.set(false);
+        let in_cycle = self.phase.replace(Phase::Idle) == Phase::Mark || self.clock.starting.take();
+        self.barrier.set(0);
         self.marks_valid.set(false);
+        self.marker.borrow_mut().take_bytes();
+        if !in_cycle {
+            let sizes = &self.sizes;
+            sizes.base.set(sizes.base.get() + sizes.allocated.get());
+            sizes.allocated_before.set(sizes.allocated_before.get() + sizes.allocated.replace(0) as u64);
+            self.requested.set(true);
+            return;
+        }
         self.clock.cycles_abandoned.set(self.clock.cycles_abandoned.get() + 1);
         let sizes = &self.sizes;
         let allocated = sizes.allocated.replace(0);

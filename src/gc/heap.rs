@@ -9,12 +9,13 @@ use super::chunk::{BLOCK_BYTES, Block, Kind, QUEUED_NOT};
 use super::collect::Collect;
 use super::config::Config;
 use super::marker::Marker;
+use super::minor::Young;
 use super::observer::Observer;
 use super::pacer::{Pacer, Settings};
 use super::pool::Pool;
 use super::root::Roots;
 use super::stats::{Durations, HeapStats, TypeStats};
-use super::type_info::{TypeInfo, TypeOf};
+use super::type_info::{Fixed, TypeInfo};
 use super::types::{TypeSlot, Types, hash};
 use core::cell::{Cell, RefCell};
 use core::ptr::{self, NonNull};
@@ -22,6 +23,11 @@ use core::ptr::{self, NonNull};
 /// Types that can be allocated without looking for their state. More types share cursors and pay some 10 ns where they
 /// take turns.
 const CURSORS: usize = 256;
+
+/// In `Heap::barrier`: a cycle marks in steps, and must see what is overwritten.
+pub(super) const SNAPSHOT: u8 = 1;
+/// In `Heap::barrier`: young objects are collected by themselves, and old ones that are written to must be remembered.
+pub(super) const LOG: u8 = 2;
 
 /// What the heap is doing.
 ///
@@ -72,8 +78,8 @@ pub(super) struct Sizes {
 /// A heap.
 pub(super) struct Heap {
     cursors: [Cursor; CURSORS],
-    /// Writes must show the old value to the marker.
-    pub(super) snapshot: Cell<bool>,
+    /// What writes must tell: `SNAPSHOT`, `LOG`, or nothing.
+    pub(super) barrier: Cell<u8>,
     /// The next safepoint has something to do.
     pub(super) requested: Cell<bool>,
     pub(super) phase: Cell<Phase>,
@@ -97,9 +103,12 @@ pub(super) struct Heap {
     /// The arena's root object.
     pub(super) root: Cell<Option<(NonNull<u8>, &'static TypeInfo)>>,
     pub(super) config: Config,
-    /// Lives beside the heap and as long (invariant 9).
+    /// Lives beside the heap and as long (invariant 11).
     pub(super) observer: NonNull<dyn Observer>,
     pub(super) clock: super::cycle::Clock,
+    pub(super) young: Young,
+    /// Weak references were made.
+    pub(super) has_weak: Cell<bool>,
 }
 
 impl Heap {
@@ -116,7 +125,7 @@ impl Heap {
                 info: Cell::new(ptr::null()),
                 type_index: Cell::new(0),
             }),
-            snapshot: Cell::new(false),
+            barrier: Cell::new(if config.generational { LOG } else { 0 }),
             requested: Cell::new(config.stress),
             phase: Cell::new(Phase::Idle),
             epoch: Cell::new(1),
@@ -135,11 +144,13 @@ impl Heap {
             config,
             observer,
             clock: super::cycle::Clock::new(),
+            young: Young::new(),
+            has_weak: Cell::new(false),
         })
     }
 
     pub(super) fn observer(&self) -> &dyn Observer {
-        // SAFETY: invariant 9.
+        // SAFETY: invariant 11.
         unsafe { self.observer.as_ref() }
     }
 
@@ -152,7 +163,7 @@ impl Heap {
     /// Whether a write must show the old value to the marker.
     #[inline(always)]
     pub(super) fn is_snapshot_on(&self) -> bool {
-        self.snapshot.get()
+        self.barrier.get() & SNAPSHOT != 0
     }
 
     /// Bytes that the heap holds now, without the external ones.
@@ -173,22 +184,27 @@ impl Heap {
     /// Puts a value on the heap.
     #[inline(always)]
     pub(super) fn alloc<T: Collect>(&self, value: T) -> Result<NonNull<u8>, OutOfMemory> {
-        let info: *const TypeInfo = TypeOf::<T>::INFO;
-        let cursor = &self.cursors[hash(info) % CURSORS];
-        let next = cursor.next.get();
-        let room = cursor.end.get().addr().wrapping_sub(next.addr());
-        let at = if ptr::eq(cursor.info.get(), info) && room != 0 {
-            // SAFETY: the run goes on for `room` bytes, a multiple of the slot's size.
-            cursor.next.set(unsafe { next.add(TypeOf::<T>::SLOT_BYTES) });
-            // SAFETY: a run does not start at null.
-            unsafe { NonNull::new_unchecked(next) }
-        } else {
-            self.alloc_slow(TypeOf::<T>::INFO)?
-        };
+        let at = self.alloc_slot(<Fixed<T>>::INFO, <Fixed<T>>::SLOT_BYTES)?;
         // SAFETY: a free slot of a block for objects of type `T` (invariant 3), which nobody else refers to (invariant
         // 8).
         unsafe { at.cast::<T>().write(value) };
         Ok(at)
+    }
+
+    /// A free slot for an object of the type, which is not a large one of no fixed size. `slot_bytes` is the type's.
+    #[inline(always)]
+    pub(super) fn alloc_slot(&self, info: &'static TypeInfo, slot_bytes: usize) -> Result<NonNull<u8>, OutOfMemory> {
+        let cursor = &self.cursors[hash(info) % CURSORS];
+        let next = cursor.next.get();
+        let room = cursor.end.get().addr().wrapping_sub(next.addr());
+        if ptr::eq(cursor.info.get(), info) && room != 0 {
+            // SAFETY: the run goes on for `room` bytes, a multiple of the slot's size.
+            cursor.next.set(unsafe { next.add(slot_bytes) });
+            // SAFETY: a run does not start at null.
+            Ok(unsafe { NonNull::new_unchecked(next) })
+        } else {
+            self.alloc_slow(info)
+        }
     }
 
     /// A slot, after the cursor had none.
@@ -196,7 +212,7 @@ impl Heap {
     #[inline(never)]
     fn alloc_slow(&self, info: &'static TypeInfo) -> Result<NonNull<u8>, OutOfMemory> {
         if info.is_large() {
-            return self.alloc_large(info);
+            return self.alloc_large(info, info.slot_bytes);
         }
         let cursor = &self.cursors[hash(info) % CURSORS];
         let index = if ptr::eq(cursor.info.get(), info) {
@@ -227,17 +243,18 @@ impl Heap {
     }
 
     /// An object with a run of blocks for itself.
-    fn alloc_large(&self, info: &'static TypeInfo) -> Result<NonNull<u8>, OutOfMemory> {
+    pub(super) fn alloc_large(&self, info: &'static TypeInfo, bytes: usize) -> Result<NonNull<u8>, OutOfMemory> {
         let index = self.types.borrow_mut().index_of(info)?;
-        self.pay(info.slot_bytes);
+        self.pay(bytes);
         let block = loop {
-            match self.take_blocks(info.slot_bytes.div_ceil(BLOCK_BYTES)) {
+            match self.take_blocks(bytes.div_ceil(BLOCK_BYTES)) {
                 Ok(block) => break block,
                 Err(OutOfMemory) if self.make_room() => {}
                 Err(OutOfMemory) => return Err(OutOfMemory),
             }
         };
-        self.prepare(block, index, info, Kind::Large);
+        self.prepare(block, index, info, Kind::Large, bytes);
+        self.with_types(|t| t[index].used.push(block));
         self.hand_out(block, 0, 1);
         self.observer().live(self.heap_bytes());
         Ok(block.as_ptr())
@@ -255,6 +272,7 @@ impl Heap {
                     return Ok((block, from, to));
                 }
                 slot.block.set(None);
+                slot.used.push(block);
             }
             let info = slot.info;
             if !paid {
@@ -282,7 +300,7 @@ impl Heap {
             drop(types);
             match self.take_blocks(1) {
                 Ok(block) => {
-                    self.prepare(block, type_index, info, Kind::Small);
+                    self.prepare(block, type_index, info, Kind::Small, info.slot_bytes);
                     let slots = info.slots as usize;
                     let types = self.types.borrow();
                     let slot = &types.as_slice()[type_index];
@@ -307,20 +325,22 @@ impl Heap {
     }
 
     /// Fills in the table entry of blocks that come from the pool.
-    fn prepare(&self, block: Block, type_index: usize, info: &'static TypeInfo, kind: Kind) {
-        let run = if kind == Kind::Large { info.slot_bytes.div_ceil(BLOCK_BYTES) } else { 1 };
+    fn prepare(&self, block: Block, type_index: usize, info: &'static TypeInfo, kind: Kind, slot_bytes: usize) {
+        let run = if kind == Kind::Large { slot_bytes.div_ceil(BLOCK_BYTES) } else { 1 };
         let header = block.header();
         header.info.set(info);
         header.next.set(None);
-        header.slot_bytes.set(info.slot_bytes);
+        header.slot_bytes.set(slot_bytes);
         header.slots.set(info.slots);
         header.type_index.set(type_index as u32);
         header.run.set(run as u32);
         header.unswept.set(false);
         header.kind.set(kind);
         if !block.chunk().is_huge() {
-            for number in block.number() + 1..block.number() + run {
-                block.chunk().block(number).header().kind.set(Kind::Rest);
+            for distance in 1..run {
+                let rest = block.chunk().block(block.number() + distance).header();
+                rest.kind.set(Kind::Rest);
+                rest.run.set(distance as u32);
             }
         }
         block.hot().queued.set(QUEUED_NOT);
@@ -334,7 +354,7 @@ impl Heap {
     /// Books a free run as handed out: marked while a cycle marks, to be dropped if the type needs it, and counted.
     fn hand_out(&self, block: Block, from: usize, to: usize) {
         let info = block.info();
-        let bytes = (to - from) * info.slot_bytes;
+        let bytes = (to - from) * block.header().slot_bytes.get();
         let marking = self.phase.get() == Phase::Mark;
         if marking {
             block.with_range(from, to, |g, m| {
@@ -353,7 +373,7 @@ impl Heap {
     /// Takes a run back that was handed out and not used.
     fn take_back(&self, block: Block, from: usize, to: usize) {
         let info = block.info();
-        let bytes = (to - from) * info.slot_bytes;
+        let bytes = (to - from) * block.header().slot_bytes.get();
         if self.phase.get() == Phase::Mark {
             block.with_range(from, to, |g, m| {
                 g.mark.set(g.mark.get() & !m);
@@ -384,7 +404,9 @@ impl Heap {
         }
         for slot in self.types.borrow().as_slice() {
             let (next, end) = slot.parked.replace((ptr::null_mut(), ptr::null_mut()));
-            if let (Some(block), Some(next)) = (slot.block.take(), NonNull::new(next)) {
+            let Some(block) = slot.block.take() else { continue };
+            slot.used.push(block);
+            if let Some(next) = NonNull::new(next) {
                 let to = (end.addr() - block.addr()) / slot.info.slot_bytes;
                 let from = block.index_of(next);
                 if from < to {
@@ -410,11 +432,14 @@ impl Heap {
         }
     }
 
-    /// Shows a value that is about to be overwritten to the marker, if it marks in steps.
+    /// What a cell does before it is overwritten: shows the old value to the marker, if that marks in steps, or has
+    /// the object around it remembered, if young objects are collected by themselves.
     #[inline(always)]
-    pub(super) fn before_write<T: Collect>(&self, old: &T) {
-        if self.snapshot.get() {
-            self.show_to_marker(old);
+    pub(super) fn before_write<T: Collect>(&self, old: &T, new: Option<&T>) {
+        match self.barrier.get() {
+            0 => {}
+            SNAPSHOT => self.show_to_marker(old),
+            _ => self.log_write(core::ptr::from_ref(old).addr(), new),
         }
     }
 
@@ -426,7 +451,7 @@ impl Heap {
 
     pub(super) fn stats(&self) -> HeapStats {
         let (allocated, before) = (self.sizes.allocated.get(), self.sizes.allocated_before.get());
-        let [stw, assists, sweeps]: [Durations; 3] = self.clock.durations();
+        let [stw, assists, sweeps, minors]: [Durations; 4] = self.clock.durations();
         HeapStats {
             bytes_live: self.heap_bytes(),
             bytes_external: self.sizes.external.get(),
@@ -440,6 +465,7 @@ impl Heap {
             stw,
             assists,
             sweeps,
+            minors,
         }
     }
 
@@ -483,7 +509,8 @@ impl Heap {
     }
 
     fn request_if_due(&self) {
-        if self.phase.get() == Phase::Idle && self.paced_bytes() >= self.pacer.get().trigger {
+        let nursery_full = self.barrier.get() == LOG && self.sizes.allocated.get() >= self.young.nursery.get();
+        if self.phase.get() == Phase::Idle && (nursery_full || self.paced_bytes() >= self.pacer.get().trigger) {
             self.requested.set(true);
         }
     }
@@ -492,21 +519,22 @@ impl Heap {
     pub(super) fn for_each_type(&self, mut f: impl FnMut(&TypeStats)) {
         for index in 0..self.with_types(<[_]>::len) {
             let info = self.with_types(|t| t[index].info);
-            let (mut blocks, mut objects_marked) = (0, 0);
+            let (mut blocks, mut objects_marked, mut bytes_marked) = (0, 0, 0);
             self.for_each_block(|block| {
                 if block.header().type_index.get() as usize == index {
                     blocks += block.header().run.get() as usize;
                     if block.hot().epoch.get() == self.epoch.get() {
                         objects_marked += block.marks();
+                        bytes_marked += block.marks() * block.header().slot_bytes.get();
                     }
                 }
             });
             f(&TypeStats {
                 name: (info.name)(),
-                object_bytes: info.slot_bytes,
+                object_bytes: if info.is_large() { 0 } else { info.slot_bytes },
                 blocks,
                 objects_marked,
-                bytes_marked: objects_marked * info.slot_bytes,
+                bytes_marked,
             });
         }
     }

@@ -11,11 +11,13 @@
 //! (invariant 6).
 
 use super::OutOfMemory;
+use super::array::GcArray;
 use super::chunk::{Block, QUEUED_BLOCK, QUEUED_NOT, QUEUED_ONE, SLOTS_MAX, block_of};
 use super::collect::{Collect, Visitor, sealed};
 use super::page_vec::PageVec;
 use super::pointer::Gc;
-use super::type_info::{TypeInfo, TypeOf};
+use super::type_info::{Fixed, Items, Shape, TypeInfo};
+use super::weak::{EphemeronBox, EphemeronHead};
 use crate::sys::clock::monotonic_ns;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -25,6 +27,8 @@ use core::ptr::NonNull;
 const RING: usize = 16;
 /// Queue entries done between two looks at the clock; one takes between 20 ns (one object) and 50 us (a full block).
 const VISITS_PER_CLOCK: u32 = 8;
+/// Items of a long array that are visited at a time: at a cache miss each some 500 us.
+const ITEMS_PER_VISIT: usize = 4096;
 /// The address of no block.
 const NO_BLOCK: usize = usize::MAX;
 
@@ -40,6 +44,8 @@ pub(super) struct Marker {
     depth: usize,
     stack: [MaybeUninit<NonNull<u8>>; SLOTS_MAX],
     queue: Queue,
+    /// Ephemerons that were visited before it was known that their keys are alive, linked through themselves.
+    pending: Option<NonNull<EphemeronHead>>,
 }
 
 impl sealed::Sealed for Marker {}
@@ -48,7 +54,24 @@ impl Visitor for Marker {
     #[inline(always)]
     fn edge<T: Collect>(&mut self, to: Gc<'_, T>) {
         // SAFETY: a `Gc` refers to a live object (invariant 5). That it is of this heap is told by its brand.
-        unsafe { self.mark::<T>(Gc::as_erased(to)) }
+        unsafe { self.mark::<Fixed<T>>(Gc::as_erased(to)) }
+    }
+
+    fn ephemeron<V: Collect>(&mut self, of: &EphemeronBox<V>) {
+        match of.head.key.get() {
+            None => {}
+            Some(key) if self.is_marked(key) => of.value.visit(self),
+            Some(_) => {
+                of.head.next.set(self.pending);
+                self.pending = Some(NonNull::from(of).cast());
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn array<T: Collect>(&mut self, to: GcArray<'_, T>) {
+        // SAFETY: as in `edge`.
+        unsafe { self.mark::<Items<T>>(GcArray::as_erased(to)) }
     }
 }
 
@@ -61,6 +84,7 @@ impl Marker {
             depth: 0,
             stack: [MaybeUninit::uninit(); SLOTS_MAX],
             queue: Queue { entries: PageVec::new(), head: 0, tail: 0 },
+            pending: None,
         }
     }
 
@@ -76,9 +100,29 @@ impl Marker {
         self.queue.is_empty() && self.depth == 0
     }
 
+    /// The bytes marked since this was last asked for.
+    pub(super) fn take_bytes(&mut self) -> usize {
+        core::mem::take(&mut self.bytes)
+    }
+
+    /// Visits the references of an object once more: it was marked before, and written to since.
+    ///
+    /// # Safety
+    /// `object` is a live object of the type of `info` on this heap.
+    pub(super) unsafe fn rescan(&mut self, object: NonNull<u8>, info: &TypeInfo) {
+        // SAFETY: the caller's.
+        let block = unsafe { block_of(object) };
+        block.header().scanned.set(0);
+        self.current = block.addr();
+        // SAFETY: the caller's.
+        unsafe { (info.scan_one)(object, self) };
+        self.current = NO_BLOCK;
+    }
+
     /// Begins a cycle. `true` if the epoch starts over, so that every block's must be reset first.
     pub(super) fn begin(&mut self) -> bool {
-        debug_assert!(self.is_idle());
+        // What was to be done for a collection of the young objects is part of the cycle.
+        self.abandon();
         self.bytes = 0;
         let wrapped = self.epoch == u8::MAX;
         self.epoch = if wrapped { 1 } else { self.epoch + 1 };
@@ -93,6 +137,45 @@ impl Marker {
         }
         self.depth = 0;
         self.current = NO_BLOCK;
+        self.pending = None;
+    }
+
+    /// Whether an object is marked.
+    pub(super) fn is_marked(&self, object: NonNull<u8>) -> bool {
+        // SAFETY: an object of this heap.
+        let block = unsafe { block_of(object) };
+        block.is_marked(block.index_of(object), self.epoch)
+    }
+
+    /// Visits the values of ephemerons whose keys are marked by now. `true` if there was one.
+    fn settle(&mut self) -> bool {
+        let mut list = self.pending.take();
+        let mut progress = false;
+        while let Some(head) = list {
+            // SAFETY: an ephemeron that was visited in this collection, so alive; objects do not move.
+            let ephemeron = unsafe { head.as_ref() };
+            list = ephemeron.next.take();
+            if ephemeron.key.get().is_some_and(|key| self.is_marked(key)) {
+                progress = true;
+                // SAFETY: the function belongs to this ephemeron's type.
+                unsafe { (ephemeron.visit_value)(head, self) };
+            } else {
+                ephemeron.next.set(self.pending);
+                self.pending = Some(head);
+            }
+        }
+        progress
+    }
+
+    /// At the end of marking: ephemerons whose keys were not reached lose them.
+    pub(super) fn clear_pending(&mut self) {
+        let mut list = self.pending.take();
+        while let Some(head) = list {
+            // SAFETY: as in `settle`.
+            let ephemeron = unsafe { head.as_ref() };
+            list = ephemeron.next.take();
+            ephemeron.key.set(None);
+        }
     }
 
     /// Makes room in the queue for `blocks` blocks.
@@ -103,24 +186,25 @@ impl Marker {
     /// Marks the object at `p`, and sees to it that its references will be visited.
     ///
     /// # Safety
-    /// `p` is a live object of type `T` on this heap.
+    /// `p` is a live object of shape `S` on this heap.
     #[inline(always)]
-    pub(super) unsafe fn mark<T: Collect>(&mut self, p: NonNull<u8>) {
+    pub(super) unsafe fn mark<S: Shape>(&mut self, p: NonNull<u8>) {
         // SAFETY: the caller's.
         let block = unsafe { block_of(p) };
         let hot = block.hot();
         if hot.epoch.get() != self.epoch {
             block.refresh(self.epoch);
         }
-        let index = (p.addr().get() - block.addr()) / TypeOf::<T>::SLOT_BYTES;
+        let slot_bytes = S::slot_bytes(block);
+        let index = (p.addr().get() - block.addr()) / slot_bytes;
         let (group, bit) = (block.group(index / 64), 1u64 << (index % 64));
         let mark = group.mark.get();
         if mark & bit != 0 {
             return;
         }
         group.mark.set(mark | bit);
-        self.bytes += TypeOf::<T>::SLOT_BYTES;
-        if !T::NEEDS_VISIT {
+        self.bytes += slot_bytes;
+        if !S::NEEDS_VISIT {
             return;
         }
         prefetch(p);
@@ -131,7 +215,7 @@ impl Marker {
             match hot.queued.get() {
                 QUEUED_NOT => {
                     hot.queued.set(QUEUED_ONE);
-                    self.queue.push(Entry { object: p, info: TypeOf::<T>::INFO });
+                    self.queue.push(Entry { object: p, info: S::info(block) });
                 }
                 QUEUED_ONE => hot.queued.set(QUEUED_BLOCK),
                 _ => {}
@@ -139,17 +223,24 @@ impl Marker {
         }
     }
 
-    /// Works until nothing is left (`true`), or `budget` bytes were marked, or the deadline (of the system's clock, in nanoseconds) passed.
+    /// Works until nothing is left (`true`), or `budget` bytes were marked, or the deadline (of the system's clock, in
+    /// nanoseconds) passed.
     pub(super) fn drain(&mut self, budget: usize, deadline: Option<u64>) -> bool {
         let stop = self.bytes.saturating_add(budget);
         let mut until_clock = VISITS_PER_CLOCK;
-        while let Some(Entry { object, info }) = self.queue.pop() {
+        loop {
+            let Some(Entry { object, info }) = self.queue.pop() else {
+                if self.pending.is_some() && self.settle() {
+                    continue;
+                }
+                break;
+            };
             // SAFETY: queue entries are objects of this heap.
             let block = unsafe { block_of(object) };
             let queued = block.hot().queued.replace(QUEUED_NOT);
             self.current = block.addr();
             if queued == QUEUED_ONE {
-                let index = (object.addr().get() - block.addr()) / info.slot_bytes;
+                let index = if info.is_large() { 0 } else { (object.addr().get() - block.addr()) / info.slot_bytes };
                 let scan = &block.group(index / 64).scan;
                 scan.set(scan.get() | 1 << (index % 64));
                 // SAFETY: `object` is a marked object of the type of `info`.
@@ -176,19 +267,41 @@ impl Marker {
     }
 
     /// # Safety
-    /// `p` is a live object of type `T` on this heap, in the current block.
-    pub(super) unsafe fn scan_one<T: Collect>(p: NonNull<u8>, marker: &mut Marker) {
+    /// `p` is a live object of shape `S` on this heap, in the current block.
+    pub(super) unsafe fn scan_one<S: Shape>(p: NonNull<u8>, marker: &mut Marker) {
         // SAFETY: the caller's.
-        unsafe { p.cast::<T>().as_ref() }.visit(marker);
+        unsafe { S::visit(p, marker) };
         if marker.depth > 0 {
             // SAFETY: the stack holds objects of the current block.
-            unsafe { marker.drain_stack::<T>() };
+            unsafe { marker.drain_stack::<S>() };
+        }
+    }
+
+    /// Visits the next items of an array that is too long to be visited in one step, and queues it again for the rest.
+    ///
+    /// # Safety
+    /// `p` is a live large array of items of type `T` on this heap, in the current block.
+    pub(super) unsafe fn scan_long<T: Collect>(p: NonNull<u8>, marker: &mut Marker) {
+        // SAFETY: the caller's.
+        let block = unsafe { block_of(p) };
+        // SAFETY: the caller's.
+        let items = unsafe { Items::<T>::slice(p) };
+        let from = block.header().scanned.get();
+        let to = (from + ITEMS_PER_VISIT).min(items.len());
+        for item in items.get(from..to).into_iter().flatten() {
+            item.visit(marker);
+        }
+        block.header().scanned.set(if to < items.len() { to } else { 0 });
+        if to < items.len() {
+            block.hot().queued.set(QUEUED_ONE);
+            marker.queue.push(Entry { object: p, info: block.info() });
         }
     }
 
     /// # Safety
-    /// `block` holds objects of type `T` and is the current one.
-    pub(super) unsafe fn scan_block<T: Collect>(block: Block, marker: &mut Marker) {
+    /// `block` holds objects of shape `S` and is the current one.
+    pub(super) unsafe fn scan_block<S: Shape>(block: Block, marker: &mut Marker) {
+        let slot_bytes = S::slot_bytes(block);
         for i in 0..block.group_count() {
             let group = block.group(i);
             loop {
@@ -201,12 +314,12 @@ impl Marker {
                     let index = i * 64 + todo.trailing_zeros() as usize;
                     todo &= todo - 1;
                     // SAFETY: a marked slot lies inside the block.
-                    let p = unsafe { block.as_ptr().add(index * TypeOf::<T>::SLOT_BYTES) };
+                    let p = unsafe { block.as_ptr().add(index * slot_bytes) };
                     prefetch(p);
                     marker.push(p);
                 }
                 // SAFETY: the stack holds objects of the current block.
-                unsafe { marker.drain_stack::<T>() };
+                unsafe { marker.drain_stack::<S>() };
             }
         }
     }
@@ -214,14 +327,14 @@ impl Marker {
     /// Visits all objects on the stack, and those that this puts there.
     ///
     /// # Safety
-    /// The stack holds marked objects of type `T`.
+    /// The stack holds marked objects of shape `S`.
     #[inline(always)]
-    unsafe fn drain_stack<T: Collect>(&mut self) {
-        let mut ring = [NonNull::<T>::dangling(); RING];
+    unsafe fn drain_stack<S: Shape>(&mut self) {
+        let mut ring = [NonNull::<u8>::dangling(); RING];
         let (mut head, mut tail) = (0usize, 0usize);
         loop {
             if let Some(p) = self.pop() {
-                ring[tail % RING] = p.cast();
+                ring[tail % RING] = p;
                 tail += 1;
                 if tail - head < RING {
                     continue;
@@ -232,7 +345,7 @@ impl Marker {
             let p = ring[head % RING];
             head += 1;
             // SAFETY: the caller's.
-            unsafe { p.as_ref() }.visit(self);
+            unsafe { S::visit(p, self) };
         }
     }
 
@@ -280,7 +393,7 @@ impl Queue {
         if blocks <= old.len() {
             return Ok(());
         }
-        let filler = Entry { object: NonNull::dangling(), info: TypeOf::<()>::INFO };
+        let filler = Entry { object: NonNull::dangling(), info: <Fixed<()>>::INFO };
         let mut new = PageVec::new();
         let len = self.tail - self.head;
         for i in self.head..self.tail {

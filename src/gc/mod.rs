@@ -2,24 +2,34 @@
 //! [`Observer`].
 //!
 //! # For embedders
-//! An [`Arena`] is a heap with one root object. Inside of [`Arena::mutate`] the program allocates
-//! ([`Mutation::alloc`]), follows references ([`Gc`], a plain pointer that is `Copy`), and writes to cells ([`GcCell`],
-//! [`GcRefCell`]). Between calls it offers [`Arena::safepoint`]s, at which cycles begin. [`Root`] handles keep objects
-//! from outside. Types say what they refer to by [`collect_fields!`](crate::collect_fields). None of this needs
-//! `unsafe`, and what would be unsound does not compile.
+//! An [`Arena`] is a heap with one root object. There are two ways to use it, on the same heap and with the same types:
+//! * [`Arena::mutate`] gives a [`Mutation`] and the root to a function. No cycle begins meanwhile; between calls the
+//!   program offers [`Arena::safepoint`]s. For interpreters with a loop of their own.
+//! * [`Arena::enter`] gives a [`Cx`], with safepoints at any depth of calls. For interpreters that recurse.
+//!
+//! Inside, the program allocates ([`Mutation::alloc`], [`Mutation::alloc_array`], [`Mutation::alloc_str`]), follows
+//! references ([`Gc`], a plain pointer that is `Copy`), and writes to cells ([`GcCell`], [`GcRefCell`]). [`Root`]
+//! handles keep objects from outside; [`GcWeak`] and [`Ephemeron`] know of objects without keeping them. Objects never
+//! move, so that a handle is also all that it takes to lend an object's address to foreign code. Types say what they
+//! refer to by `#[derive(Collect)]`, or by [`collect_fields!`](crate::collect_fields). None of this needs `unsafe`, and
+//! what would be unsound does not compile.
 //!
 //! # Design
-//! Memory comes in 4 MiB chunks, divided into 32 KiB blocks, each for objects of **one type** ([`chunk`]). So an object
-//! needs no header: size, marking code and drop code belong to its block, whose table entry is found by a mask from the
-//! object's address. Mark bits stand in that table as well.
+//! Memory comes in 4 MiB chunks, divided into 32 KiB blocks, each for objects of **one type** (`chunk`, `pool`). So an
+//! object needs no header: size, marking code and drop code belong to its block, whose table entry is found by a mask
+//! from the object's address. Mark bits stand in that table as well. Arrays make a type for each class of sizes; what
+//! is larger than 8 KiB has blocks of its own.
 //!
 //! *Allocation* bumps through runs of free slots, which are runs of clear mark bits: for types without `Drop` sweeping
-//! is nothing but that, and it is as lazy as can be ([`heap`], [`sweep`]).
+//! is nothing but that, and it is as lazy as can be (`heap`, `sweep`).
 //!
-//! *Marking* ([`marker`]) goes block by block with prefetches and without recursion. A cycle ([`cycle`]) begins at a
+//! *Marking* (`marker`) goes block by block with prefetches and without recursion. A cycle (`cycle`) begins at a
 //! safepoint, where the roots are all there is. In incremental mode the write barrier then shows each overwritten value
 //! to the marker, so that what was reachable at the beginning is marked in the end, and new objects count as marked:
-//! therefore marking can go on and end inside of an allocation, in steps that allocations pay for.
+//! therefore marking can go on and end inside of an allocation, in steps that allocations pay for (`pacer`).
+//!
+//! *Generations* (`minor`) are marks that stay: what is marked is old, and a minor collection marks from the roots and
+//! from those old objects that were written to.
 //!
 //! An *epoch* byte in each block says in which cycle its marks were made, so that a cycle begins without clearing them;
 //! a block whose epoch is old after marking holds nothing alive.
@@ -27,13 +37,13 @@
 //! # Invariants
 //! 1. Nothing in here calls the global allocator. Tables stand on pages from the system. *Else the heap would show up
 //!    as the program's, and a tracer in the allocator would meet itself.*
-//! 2. A [`chunk::Block`] or [`chunk::Chunk`] value is used only while its chunk is mapped; a chunk is unmapped only
+//! 2. A `chunk::Block` or `chunk::Chunk` value is used only while its chunk is mapped; a chunk is unmapped only
 //!    when all its blocks are free. *Else: reads of unmapped memory.*
 //! 3. From when a block is taken from the pool until it is given back, all its slots are for objects of the type in its
 //!    table entry. *Else the marker would read one type as another.*
 //! 4. While the embedder's code (`visit`, `drop`, the observer) runs, no cell of the heap is borrowed but the marker's,
-//!    and that one during `visit` only; lists and counts are in order. *Else a panic there, or a use of the heap from
-//!    there, would find it half changed.*
+//!    and the list of the remembered, during `visit` only; lists and counts are in order. *Else a panic there, or a use
+//!    of the heap from there, would find it half changed.*
 //! 5. Wherever a [`Gc`] of a brand can be used, its object is alive: it is reachable from a root, or was so (or was
 //!    allocated) since the last safepoint, at which no `Gc` of that brand existed. *Else: use after free.* While a
 //!    cycle marks this means: everything reachable when it began, and everything allocated since, is marked when it
@@ -44,36 +54,49 @@
 //!    handed out twice.*
 //! 8. A slot is handed out only if its mark is clear and valid and its last value was dropped; what is handed out while
 //!    a cycle marks is marked. *Else a live object would be overwritten, or a new one freed.*
-//! 9. The observer lives beside the heap, in the same mapping. *Else events would go to a dead one.*
-//! 10. Every cycle, stop, assist and sweep that was told to the observer is ended, also by a panic; a cycle that a
+//! 9. Between collections of the young, an old object that refers to a young one has its dirty bit set and is in the
+//!    list of the remembered; or a write is known to have gone unnoticed, and the next collection is a full one. *Else
+//!    the young object would be freed.*
+//! 10. Weak references and ephemerons lose their targets and keys at the end of the marking that did not reach them,
+//!     before any block is sorted or swept; following one while a cycle marks, marks. *Else they would lead to freed
+//!     memory.*
+//! 11. The observer lives beside the heap, in the same mapping. *Else events would go to a dead one.*
+//! 12. Every cycle, stop, assist and sweep that was told to the observer is ended, also by a panic; a cycle that a
 //!     panic ends frees nothing. *Else traces would not be valid, and objects whose references were not visited would
 //!     be freed.*
 
 mod arena;
+mod array;
 mod cell;
 mod chunk;
 mod collect;
 mod config;
+mod cx;
 mod cycle;
 mod heap;
 mod marker;
+mod minor;
 mod observer;
 mod pacer;
 mod page_vec;
 mod pointer;
 mod pool;
 mod root;
+mod snapshot;
 mod stats;
 mod sweep;
 mod trace_observer;
 mod type_info;
 mod types;
 mod verify;
+mod weak;
 
 pub use arena::{Arena, Mutation, RootOf, Rootable};
+pub use array::{GcArray, GcString};
 pub use cell::{GcCell, GcRef, GcRefCell, GcRefMut};
 pub use collect::{Collect, Static, Visitor};
 pub use config::{Config, Mode};
+pub use cx::Cx;
 #[cfg(feature = "derive")]
 pub use exectrace_derive::Collect;
 pub use observer::{CycleStats, Observer, Reason, StwKind};
@@ -82,6 +105,7 @@ pub use root::Root;
 pub use stats::{Durations, HeapStats, TypeStats};
 pub use trace_observer::TraceObserver;
 pub use verify::Violation;
+pub use weak::{Ephemeron, EphemeronBox, GcWeak};
 
 /// What an [`Arena`] tells its events to if nothing else is said: the trace.
 pub type DefaultObserver = TraceObserver;

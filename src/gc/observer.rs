@@ -101,6 +101,13 @@ pub trait Observer {
     fn sweep_end(&self, bytes_swept: usize, bytes_reclaimed: usize) {
         let _ = (bytes_swept, bytes_reclaimed);
     }
+    /// A collection of the young objects alone begins; the program stands still. It is no cycle of its own.
+    fn minor_begin(&self) {}
+    /// It is over. `bytes_survived` of the `bytes_young` that were allocated since the last collection are old from now
+    /// on.
+    fn minor_end(&self, bytes_young: usize, bytes_survived: usize) {
+        let _ = (bytes_young, bytes_survived);
+    }
     /// The heap's size has become `bytes`. Called for each 32 KiB that are handed out, and at a cycle's end.
     fn live(&self, bytes: usize) {
         let _ = bytes;

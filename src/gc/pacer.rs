@@ -107,6 +107,12 @@ impl Pacer {
         self.trigger = if incremental { self.live + (self.goal - self.live) / 4 * 3 } else { self.goal };
     }
 
+    /// The size at which a full cycle begins right after a collection of the young objects: a little earlier than the
+    /// trigger, or the last such collections before a cycle would come closer and closer together.
+    pub(super) fn trigger_after_minor(&self) -> usize {
+        self.trigger - (self.trigger - self.live) / 8
+    }
+
     /// A cycle begins at size `heap`. Where a program allocates much between two safepoints, this may be far beyond the
     /// goal; a quarter more is then allowed for.
     pub(super) fn cycle_begins(&mut self, heap: usize) {

@@ -15,14 +15,14 @@ pub(super) type Brand<'gc> = PhantomData<Cell<&'gc ()>>;
 /// A reference to an object of type `T` on the heap of brand `'gc`. One word, `Copy`, and free to follow.
 ///
 /// It cannot leave the call of [`Arena::mutate`](super::Arena::mutate) that it belongs to:
-/// ```compile_fail
+/// ```compile_fail,E0521
 /// use exectrace::gc::{Arena, Config, Gc, Rootable};
 /// let mut arena = Arena::<Rootable!['gc => Gc<'gc, u32>]>::new(Config::new(), |mc| mc.alloc(1));
 /// let mut leaked = None;
 /// arena.mutate(|_, root| leaked = Some(*root));
 /// ```
 /// and not be put on another heap:
-/// ```compile_fail
+/// ```compile_fail,E0521
 /// use exectrace::gc::{Arena, Config, Gc, Rootable};
 /// type Root = Rootable!['gc => Gc<'gc, u32>];
 /// let mut a = Arena::<Root>::new(Config::new(), |mc| mc.alloc(1));

@@ -7,7 +7,7 @@ use super::OutOfMemory;
 use super::arena::{Mutation, RootOf, Rootable};
 use super::page_vec::PageVec;
 use super::pointer::Gc;
-use super::type_info::{TypeInfo, TypeOf};
+use super::type_info::{Fixed, TypeInfo};
 use crate::sys::pages;
 use core::cell::{Cell, RefCell};
 use core::marker::PhantomData;
@@ -112,7 +112,7 @@ pub struct Root<R: for<'a> Rootable<'a> + ?Sized> {
 
 impl<R: for<'a> Rootable<'a> + ?Sized> Root<R> {
     pub(super) fn new<'gc>(roots: &Roots, object: Gc<'gc, RootOf<'gc, R>>) -> Result<Self, OutOfMemory> {
-        let index = roots.insert(Gc::as_erased(object), TypeOf::<RootOf<'gc, R>>::INFO)?;
+        let index = roots.insert(Gc::as_erased(object), <Fixed<RootOf<'gc, R>>>::INFO)?;
         Ok(Root { roots: roots.share(), index, kind: PhantomData })
     }
 

@@ -49,6 +49,8 @@ pub struct HeapStats {
     pub assists: Durations,
     /// Sweeps: of single blocks, and the sorting of all blocks after each cycle.
     pub sweeps: Durations,
+    /// Collections of the young objects alone.
+    pub minors: Durations,
 }
 
 /// One type on the heap.
@@ -57,7 +59,7 @@ pub struct HeapStats {
 pub struct TypeStats {
     /// The type's name as Rust spells it.
     pub name: &'static str,
-    /// Size of an object, as it takes space.
+    /// Size of an object, as it takes space; 0 for objects that are large or of many sizes.
     pub object_bytes: usize,
     /// Blocks of 32 KiB that hold the type.
     pub blocks: usize,

@@ -6,7 +6,8 @@
 
 use super::chunk::{BLOCK_BYTES, Block, Kind};
 use super::cycle::Bracket;
-use super::heap::{Heap, Phase};
+use super::heap::Heap;
+use super::types::TypeSlot;
 
 /// What free memory is overwritten with in poison mode: an address that cannot be mapped, and no number of use.
 const POISON: u8 = 0xDB;
@@ -16,6 +17,7 @@ impl Heap {
     /// bytes of the free ones.
     pub(super) fn sort_blocks(&self) -> usize {
         let mut freed = 0;
+        self.with_types(|types| types.iter().for_each(|t| t.used.clear()));
         let chunks = self.pool.borrow().chunks().len();
         // Backwards, so that the lists come out in the order of addresses within a chunk, and a huge chunk can go while
         // we look.
@@ -24,26 +26,35 @@ impl Heap {
             let numbers = super::chunk::TABLE_BLOCKS..if chunk.is_huge() { 6 } else { super::chunk::BLOCKS };
             for number in numbers.rev() {
                 let block = chunk.block(number);
-                let header = block.header();
-                let kind = header.kind.get();
-                if !matches!(kind, Kind::Small | Kind::Large) {
+                if !matches!(block.header().kind.get(), Kind::Small | Kind::Large) {
                     continue;
                 }
                 let live = block.hot().epoch.get() == self.epoch.get();
-                if block.info().drop.is_some() && !(live && kind == Kind::Large) {
-                    header.unswept.set(true);
-                    self.with_types(|t| t[header.type_index.get() as usize].unswept.push(block));
-                    self.unswept.set(self.unswept.get() + 1);
-                } else if !live {
-                    freed += header.run.get() as usize * BLOCK_BYTES;
-                    self.free_blocks(block);
-                } else if kind == Kind::Small {
-                    self.with_types(|t| t[header.type_index.get() as usize].avail.push(block));
-                    self.poison_free_slots(block);
-                }
+                freed += self.sort_block(block, live);
             }
         }
         freed
+    }
+
+    /// Puts a block where it belongs after marking: into a list of its type, or, if it has no `live` objects and
+    /// nothing to drop, into the pool. Returns the bytes that came free.
+    pub(super) fn sort_block(&self, block: Block, live: bool) -> usize {
+        let header = block.header();
+        let small = header.kind.get() == Kind::Small;
+        let with_slot = |f: &dyn Fn(&TypeSlot)| self.with_types(|t| f(&t[header.type_index.get() as usize]));
+        if block.info().drop.is_some() && (small || !live) {
+            header.unswept.set(true);
+            with_slot(&|t| t.unswept.push(block));
+            self.unswept.set(self.unswept.get() + 1);
+        } else if !live {
+            let bytes = header.run.get() as usize * BLOCK_BYTES;
+            self.free_blocks(block);
+            return bytes;
+        } else if small {
+            with_slot(&|t| t.avail.push(block));
+            self.poison_free_slots(block);
+        }
+        0
     }
 
     /// Says how much of a block can be used again, as it is taken from the list.
@@ -64,7 +75,7 @@ impl Heap {
     pub(super) fn sweep(&self, block: Block) {
         let header = block.header();
         let index = header.type_index.get() as usize;
-        let live = block.hot().epoch.get() == self.epoch.get();
+        let live = block.hot().epoch.get() == self.epoch.get() && block.marks() > 0;
         let dead_bytes = |swept: usize| {
             let run = header.run.get() as usize * BLOCK_BYTES;
             (run, if live { swept } else { run })
@@ -143,7 +154,6 @@ impl Heap {
 
     /// Drops every object that is left. The heap is empty afterwards, and good for nothing.
     pub(super) fn drop_all(&self) {
-        debug_assert!(self.phase.get() == Phase::Idle || self.snapshot.get());
         self.retire_all();
         self.for_each_block(|block| {
             let Some(drop) = block.info().drop else { return };

@@ -45,6 +45,8 @@ pub(super) struct TypeSlot {
     pub(super) avail: List,
     /// Blocks that may hold dead objects which must be dropped first.
     pub(super) unswept: List,
+    /// Blocks that were allocated in since the last collection, and are left.
+    pub(super) used: List,
 }
 
 /// All types of a heap, and where to find one by the address of its table.
@@ -81,6 +83,7 @@ impl Types {
             parked: Cell::new((ptr::null_mut(), ptr::null_mut())),
             avail: List::default(),
             unswept: List::default(),
+            used: List::default(),
         })?;
         self.places.as_mut_slice()[place] = self.slots.as_slice().len() as u32;
         Ok(self.slots.as_slice().len() - 1)

@@ -3,10 +3,9 @@
 
 use super::OutOfMemory;
 use super::chunk::{BLOCK_BYTES, BLOCKS, Block, CHUNK_BYTES, Kind, QUEUED_NOT, TABLE_BLOCKS};
-use super::heap::{Heap, Phase};
+use super::heap::{Heap, LOG, Phase};
 use super::page_vec::PageVec;
 use super::pool;
-use super::type_info::TypeInfo;
 use core::fmt;
 use core::ptr::{self, NonNull};
 
@@ -41,6 +40,14 @@ impl Heap {
         self.verify_blocks()?;
         self.verify_lists()?;
         self.verify_reachable()
+    }
+
+    pub(super) fn check_under_stress(&self) {
+        if self.config.stress
+            && let Err(violation) = self.verify()
+        {
+            panic!("the heap is broken: {violation}");
+        }
     }
 
     /// The pool and the table entries agree on which blocks are in use.
@@ -88,9 +95,11 @@ impl Heap {
         });
         result?;
         if self.phase.get() == Phase::Idle {
-            check(self.marker.borrow().is_idle(), "marker has work between cycles", 0)?;
+            let marker = self.marker.borrow();
+            check(marker.is_idle() || self.barrier.get() == LOG, "marker has work between cycles", 0)?;
             if self.marks_valid.get() {
-                check(marked == self.sizes.base.get(), "marked bytes miscounted", marked)?;
+                let expected = self.sizes.base.get() + marker.bytes_marked();
+                check(marked == expected, "marked bytes miscounted", marked)?;
             }
         }
         Ok(())
@@ -101,18 +110,19 @@ impl Heap {
         let index = header.type_index.get() as usize;
         let slot_info = self.with_types(|t| t.get(index).map(|t| t.info));
         check(slot_info.is_some_and(|i| ptr::eq(i, info)), "block of a type that the heap does not know", at)?;
-        check(header.slot_bytes.get() == info.slot_bytes, "slot size is not the type's", at)?;
+        let slot_bytes = header.slot_bytes.get();
+        check(info.is_large() || slot_bytes == info.slot_bytes, "slot size is not the type's", at)?;
         check(header.slots.get() == info.slots, "slot count is not the type's", at)?;
         check((header.kind.get() == Kind::Large) == info.is_large(), "kind of block is not the type's", at)?;
-        let run = if info.is_large() { info.slot_bytes.div_ceil(BLOCK_BYTES) } else { 1 };
+        let run = if info.is_large() { slot_bytes.div_ceil(BLOCK_BYTES) } else { 1 };
         check(header.run.get() as usize == run, "length of run is not the type's", at)?;
-        if self.phase.get() == Phase::Idle {
+        if self.phase.get() == Phase::Idle && self.barrier.get() != LOG {
             check(block.hot().queued.get() == QUEUED_NOT, "block queued between cycles", at)?;
         }
         if block.hot().epoch.get() != self.epoch.get() {
             return Ok(());
         }
-        *marked += block.marks() * info.slot_bytes;
+        *marked += block.marks() * slot_bytes;
         let last = info.slots as usize - 1;
         for (i, g) in block.groups().enumerate() {
             let (mark, scan) = (g.mark.get(), g.scan.get());
@@ -122,7 +132,11 @@ impl Heap {
             if info.drop.is_some() {
                 check(mark & !g.alloc.get() == 0, "marked without having been allocated", at)?;
             }
-            if info.needs_visit && self.phase.get() == Phase::Idle && self.marks_valid.get() {
+            if info.needs_visit
+                && self.phase.get() == Phase::Idle
+                && self.marks_valid.get()
+                && self.marker.borrow().is_idle()
+            {
                 check(scan == mark, "marked without having been scanned", at)?;
             }
         }
@@ -135,7 +149,8 @@ impl Heap {
         let mut unswept = 0;
         self.with_types(|types| {
             for (index, t) in types.iter().enumerate() {
-                let lists = t.avail.iter().map(|b| (b, false)).chain(t.unswept.iter().map(|b| (b, true)));
+                let lists = t.avail.iter().chain(t.used.iter()).map(|b| (b, false));
+                let lists = lists.chain(t.unswept.iter().map(|b| (b, true)));
                 for (block, is_unswept) in lists.chain(t.block.get().map(|b| (b, false))) {
                     let header = block.header();
                     check(seen.insert(block.addr())?, "block in two lists", block.addr())?;
@@ -166,9 +181,10 @@ impl Heap {
         });
         let mut seen = AddressSet::new();
         let mut todo = PageVec::new();
-        let mut see = |todo: &mut PageVec<NonNull<u8>>, object: NonNull<u8>, info: &'static TypeInfo| {
+        let mut remembered = true;
+        let mut see = |todo: &mut PageVec<NonNull<u8>>, object: NonNull<u8>, name: fn() -> &'static str| {
             let mut one = || {
-                self.verify_object(object, info)?;
+                self.verify_object(object, name)?;
                 let at = object.addr().get();
                 let is_open = open.as_slice().iter().any(|(from, to)| (*from..*to).contains(&at));
                 check(!is_open, "reference to memory that is not handed out", at)?;
@@ -182,20 +198,44 @@ impl Heap {
             }
         };
         if let Some((object, info)) = self.root.get() {
-            see(&mut todo, object, info);
+            see(&mut todo, object, info.name);
         }
-        self.roots.for_each(|object, info| see(&mut todo, object, info));
+        self.roots.for_each(|object, info| see(&mut todo, object, info.name));
         while let Some(object) = todo.pop() {
             // SAFETY: `verify_object` found the object's block in this heap's chunks.
             let info = unsafe { super::chunk::block_of(object) }.info();
             // SAFETY: the block holds objects of that type (invariant 3), and `verify_object` found that this slot is
             // in use.
-            unsafe { (info.edges)(object, &mut |_, to, info| see(&mut todo, to, info)) };
+            unsafe { (info.edges)(object, &mut |_, to, name| see(&mut todo, to, name)) };
+            // SAFETY: as above.
+            unsafe { (info.edges)(object, &mut |_, to, _| remembered = remembered && self.is_remembered(object, to)) };
+            if !remembered {
+                let what = "old object refers to a young one and is not remembered";
+                return Err(Violation { what, address: object.addr().get() });
+            }
         }
         result
     }
 
-    fn verify_object(&self, object: NonNull<u8>, info: &'static TypeInfo) -> Result<(), Violation> {
+    /// Between collections of the young: an old object that refers to a young one is known to have been written to.
+    fn is_remembered(&self, from: NonNull<u8>, to: NonNull<u8>) -> bool {
+        if self.barrier.get() != LOG || self.young.unknown.get() {
+            return true;
+        }
+        let bits = |p: NonNull<u8>| {
+            // SAFETY: both were found to be objects of this heap.
+            let block = unsafe { super::chunk::block_of(p) };
+            let index = block.index_of(p);
+            let group = block.group(index / 64);
+            let bit = |word: u64| word >> (index % 64) & 1 == 1;
+            (block.is_marked(index, self.epoch.get()), bit(group.dirty.get()), bit(group.scan.get()))
+        };
+        let (old, dirty, scanned) = bits(from);
+        // One that is marked and not scanned was shown to the marker, which has it in its queue.
+        !old || dirty || !scanned || bits(to).0
+    }
+
+    fn verify_object(&self, object: NonNull<u8>, name: fn() -> &'static str) -> Result<(), Violation> {
         let at = object.addr().get();
         let chunk_at = at & !(CHUNK_BYTES - 1);
         let pool = self.pool.borrow();
@@ -206,10 +246,11 @@ impl Heap {
         let block = chunk.block(number);
         check(matches!(block.header().kind.get(), Kind::Small | Kind::Large), "reference into a free block", at)?;
         let known = block.info();
-        check((known.name)() == (info.name)() && known.slot_bytes == info.slot_bytes, "object of another type", at)?;
+        check((known.name)() == name(), "object of another type", at)?;
         let offset = at - block.addr();
-        let index = offset / known.slot_bytes;
-        check(offset.is_multiple_of(known.slot_bytes) && index < known.slots as usize, "reference into an object", at)?;
+        let slot_bytes = block.header().slot_bytes.get();
+        let index = offset / slot_bytes;
+        check(offset.is_multiple_of(slot_bytes) && index < known.slots as usize, "reference into an object", at)?;
         if known.drop.is_some() {
             let alloc = block.group(index / 64).alloc.get();
             check(alloc >> (index % 64) & 1 == 1, "reference to an object that was dropped", at)?;

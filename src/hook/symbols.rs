@@ -1,8 +1,9 @@
 //! The macro that gives a program its hooks.
 //!
-//! The symbols exist only where it is expanded, never in this crate: a library with a symbol `read` would hook every program that
-//! links it, asked or not. Each is a jump to the function of that name in `interpose`. A jump, so that C's variadic functions (`open`, `syscall`) need not be defined in
-//! Rust, which has no stable way to; so that no type has to agree with some other crate's declaration of the same symbol; and so that it leaves no frame.
+//! The symbols exist only where it is expanded, never in this crate: a library with a symbol `read` would hook every
+//! program that links it, asked or not. Each is a jump to the function of that name in `interpose`. A jump, so that C's
+//! variadic functions (`open`, `syscall`) need not be defined in Rust, which has no stable way to; so that no type has
+//! to agree with some other crate's declaration of the same symbol; and so that it leaves no frame.
 
 /// Hooks the C library of this program, so that its threads, locks, waits and system calls show in traces.
 ///
@@ -11,19 +12,25 @@
 /// exectrace::interpose!();
 /// # fn main() {}
 /// ```
-/// The program then has its own `read`, `write`, `pthread_create` and some three hundred more, each of which calls the C library's
-/// and, while tracing is on, records the call. They serve the program, Rust's standard library in it, and all the shared libraries that it
-/// loads. With tracing off a hook costs a nanosecond or two. Without this line (and without the preload library) a program has none of them; a
-/// trace then has the allocations, the user's tasks and regions, and threads as far as they tell of themselves.
+/// The program then has its own `read`, `write`, `pthread_create` and nearly three hundred more, each of which calls
+/// the C library's and, while tracing is on, records the call. They serve the program, Rust's standard library in it,
+/// and all the shared libraries that it loads. With tracing off a hook costs a nanosecond or two. Without this line
+/// (and without the preload library) a program has none of them; a trace then has the allocations, the user's tasks and
+/// regions, and threads as far as they tell of themselves.
 ///
 /// The same line in a `cdylib` makes it a library for `LD_PRELOAD`.
 ///
 /// # Platforms
-/// Linux with glibc, dynamically linked, on x86_64 and aarch64. Elsewhere, and with `-C target-feature=+crt-static`, it expands to nothing: a static C library has no
-/// second definition behind the program's own to call. Calls that do not go through the C library (the `rustix` crate's, Go's) are not seen anywhere.
+/// Linux with glibc, dynamically linked, on x86_64 and aarch64. Elsewhere, and with `-C target-feature=+crt-static`, it
+/// expands to nothing: a static C library has no second definition behind the program's own to call. Calls that do not
+/// go through the C library (the `rustix` crate's, Go's) are not seen anywhere.
+///
+/// With fat LTO the compiler may warn that `statx` "changed binding to STB_WEAK": the standard library looks for it in
+/// a way of its own. It does no harm.
 ///
 /// # Errors
-/// Two expansions in one program are a link error (`duplicate symbol`), as is one beside another crate that defines the same symbols.
+/// Two expansions in one program are a link error (`duplicate symbol`), as is one beside another crate that defines the
+/// same symbols.
 #[cfg(all(
     target_os = "linux",
     target_env = "gnu",
@@ -34,7 +41,29 @@
 #[macro_export]
 macro_rules! interpose {
     () => {
-        $crate::__interpose_symbols! {
+        $crate::__interpose_names! { $crate::__interpose_symbols }
+    };
+}
+
+/// On this platform there is nothing to hook: expands to nothing.
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(target_feature = "crt-static"),
+    not(miri)
+)))]
+#[macro_export]
+macro_rules! interpose {
+    () => {};
+}
+
+/// Hands the names of all symbols, by the file that has their functions, to another macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __interpose_names {
+    ($($to:tt)*) => {
+        $($to)*! {
             // files
             pread pread64 __pread_chk __pread64_chk pwrite pwrite64 preadv preadv64 pwritev pwritev64 preadv2
             preadv64v2 pwritev2 pwritev64v2 fsync fdatasync sync_file_range sync syncfs ftruncate ftruncate64
@@ -87,19 +116,6 @@ macro_rules! interpose {
     };
 }
 
-/// On this platform there is nothing to hook: expands to nothing.
-#[cfg(not(all(
-    target_os = "linux",
-    target_env = "gnu",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(target_feature = "crt-static"),
-    not(miri)
-)))]
-#[macro_export]
-macro_rules! interpose {
-    () => {};
-}
-
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __interpose_symbols {
@@ -135,4 +151,51 @@ macro_rules! __interpose_jump {
     ($to:path) => {
         ::core::arch::naked_asm!("b {to}", to = sym $to)
     };
+}
+
+#[cfg(test)]
+mod tests {
+    macro_rules! strings {
+        ($($name:ident)*) => { [$(stringify!($name)),*] };
+    }
+
+    /// The functions that stand in these files' `plain` lists and in those of their own macros, and those written out.
+    fn written(source: &str) -> Vec<&str> {
+        let name = |line: &'_ str| line.split(['(', '<']).next().map(str::len);
+        let mut plain = false;
+        let mut found = Vec::new();
+        for line in source.lines() {
+            plain = (plain || line == "    plain {") && line != "    own {";
+            let rest = line.strip_prefix("pub unsafe extern \"C-unwind\" fn ");
+            let rest = rest.or_else(|| line.strip_prefix("        fn ").filter(|_| plain));
+            let rest = rest.or_else(|| line.strip_prefix("    fn "));
+            found.extend(rest.and_then(|r| r.get(..name(r)?)));
+        }
+        found
+    }
+
+    #[test]
+    fn every_hook_has_a_symbol() {
+        let sources = [
+            include_str!("interpose/files.rs"),
+            include_str!("interpose/paths.rs"),
+            include_str!("interpose/stdio.rs"),
+            include_str!("interpose/sockets.rs"),
+            include_str!("interpose/poll.rs"),
+            include_str!("interpose/sleep.rs"),
+            include_str!("interpose/memory.rs"),
+            include_str!("interpose/processes.rs"),
+            include_str!("interpose/raw_call.rs"),
+            include_str!("interpose/mutex.rs"),
+            include_str!("interpose/condvar.rs"),
+            include_str!("interpose/threads.rs"),
+            include_str!("interpose/c11.rs"),
+        ];
+        let mut hooks: Vec<&str> = sources.into_iter().flat_map(written).collect();
+        let mut symbols = crate::__interpose_names!(strings).to_vec();
+        hooks.sort_unstable();
+        symbols.sort_unstable();
+        assert_eq!(hooks, symbols);
+        assert!(symbols.len() > 250);
+    }
 }

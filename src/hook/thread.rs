@@ -200,6 +200,9 @@ pub fn born(b: Birth) {
     let Some(mut s) = entered.section() else { return };
     let now = s.now();
     s.ensure_running(now);
+    drop(s);
+    // The others are sampled from their announcement on, which for this one was its creator's.
+    samples::watch(entered.thread);
 }
 
 #[cfg(all(

@@ -6,7 +6,7 @@
 
 use super::ThreadId;
 use super::clock::Clock;
-use super::error::{Faulty, fault};
+use super::error::{Fault, fault};
 use super::generation::{NO_BATCH, PADDING, TimedBatch};
 use crate::format::{Kind, varint};
 
@@ -45,9 +45,20 @@ static SHAPES: [Shape; 256] = {
     shapes
 };
 
+/// What [`Cursor::advance`] found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decoded {
+    /// An event.
+    Event,
+    /// The end of the thread's batches.
+    End,
+    /// Something that is no event: see [`Cursor::fault`].
+    Bad,
+}
+
 /// A thread's next event and where the one after it stands.
 pub(super) struct Cursor {
-    /// The next event: its time before it is forced to rise, kind and arguments.
+    /// The next event: its time before it is forced to rise (0 before the first of a batch), kind and arguments.
     pub(super) time: i64,
     pub(super) kind: Kind,
     pub(super) args: [u64; MAX_ARGS],
@@ -59,8 +70,6 @@ pub(super) struct Cursor {
     /// Where the event after it begins, and where the batch ends.
     pos: usize,
     end: usize,
-    /// The time of the event before; 0 stands for "none yet in this batch".
-    last: i64,
     batch_time: i64,
     next: u32,
 }
@@ -69,73 +78,88 @@ impl Cursor {
     /// A cursor before a thread's first event.
     pub(super) fn new(thread: ThreadId, slot: u32, first: u32) -> Cursor {
         let kind = Kind::EventBatch;
-        Cursor {
-            time: 0,
-            kind,
-            args: [0; MAX_ARGS],
-            at: 0,
-            thread,
-            slot,
-            pos: 0,
-            end: 0,
-            last: 0,
-            batch_time: 0,
-            next: first,
-        }
+        Cursor { time: 0, kind, args: [0; MAX_ARGS], at: 0, thread, slot, pos: 0, end: 0, batch_time: 0, next: first }
     }
 
-    /// Decodes the next event; false if there is none.
-    #[inline]
-    pub(super) fn advance(&mut self, data: &[u8], batches: &[TimedBatch], clock: Clock) -> Faulty<bool> {
+    /// Decodes the next event.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, data: &[u8], batches: &[TimedBatch], clock: Clock) -> Decoded {
         if self.pos == self.end && !self.next_batch(batches, clock) {
-            return Ok(false);
+            return Decoded::End;
         }
-        if self.last == 0 {
-            // The first of its batch. As in Go, an event at the time 0 makes the next one count from the batch again.
-            self.last = self.batch_time;
-        }
+        // The first of its batch counts from the batch's time. As in Go, so does one after an event at the time 0.
+        let last = if self.time == 0 { self.batch_time } else { self.time };
         self.at = self.pos;
-        let Some(window) = data.get(self.pos..).and_then(|d| d.first_chunk::<WINDOW>()) else {
-            return Err(fault!(Event, "the buffer ends inside an event"));
-        };
+        // The padding behind the data makes sure that there is a window.
+        let Some(window) = data.get(self.pos..).and_then(|d| d.first_chunk::<WINDOW>()) else { return Decoded::Bad };
         let shape = SHAPES[window[0] as usize];
-        let mut w = Window { bytes: window, pos: 1, bad: false };
+        let (dt, i) = varint(window, 1);
         // A match instead of a loop: one jump, and each integer's length has a prediction of its own.
-        let dt = match shape.args {
-            0 => w.varint(),
+        let len = match shape.args {
+            0 => i,
             1 => {
-                let dt = w.varint();
-                self.args[0] = w.varint();
-                dt
+                let (a, i) = varint(window, i);
+                self.args[0] = a;
+                i
             }
             2 => {
-                let dt = w.varint();
-                self.args[0] = w.varint();
-                self.args[1] = w.varint();
-                dt
+                let (a, i) = varint(window, i);
+                let (b, i) = varint(window, i);
+                (self.args[0], self.args[1]) = (a, b);
+                i
             }
             3 => {
-                let dt = w.varint();
-                self.args[0] = w.varint();
-                self.args[1] = w.varint();
-                self.args[2] = w.varint();
-                dt
+                let (a, i) = varint(window, i);
+                let (b, i) = varint(window, i);
+                let (c, i) = varint(window, i);
+                (self.args[0], self.args[1], self.args[2]) = (a, b, c);
+                i
             }
             4 => {
-                let dt = w.varint();
-                self.args = [w.varint(), w.varint(), w.varint(), w.varint()];
-                dt
+                let (a, i) = varint(window, i);
+                let (b, i) = varint(window, i);
+                let (c, i) = varint(window, i);
+                let (d, i) = varint(window, i);
+                self.args = [a, b, c, d];
+                i
             }
-            _ => return Err(not_timed(window[0])),
+            _ => return Decoded::Bad,
         };
         self.kind = shape.kind;
-        self.pos += w.pos;
-        if w.bad || self.pos > self.end {
-            return Err(cut(shape.kind, self.pos > self.end));
+        // A number that is too large has moved the position far beyond any end.
+        let pos = self.pos + len;
+        if pos > self.end {
+            return Decoded::Bad;
         }
-        self.time = clock.ns(dt).wrapping_add(self.last);
-        self.last = self.time;
-        Ok(true)
+        self.pos = pos;
+        self.time = clock.ns(dt).wrapping_add(last);
+        Decoded::Event
+    }
+
+    /// What is wrong with an event that was [`Decoded::Bad`].
+    #[cold]
+    pub(super) fn fault(&self, data: &[u8]) -> Box<Fault> {
+        let bytes = data.get(self.at..self.end).unwrap_or_default();
+        let Some((&number, mut rest)) = bytes.split_first() else {
+            return fault!(Event, "the batch ends inside an event");
+        };
+        let Some(kind) = Kind::from_wire(number) else {
+            return fault!(Event, "event kind {number}: not known");
+        };
+        let spec = kind.spec();
+        if !spec.timed {
+            return fault!(Event, "{} among timed events: expected an event with a time", spec.name);
+        }
+        for arg in spec.args {
+            match varint::read(rest) {
+                Some((_, n)) => rest = &rest[n..],
+                None if rest.len() < varint::MAX_BYTES => {
+                    return fault!(Event, "{}: the batch ends inside the event, at {arg}", spec.name);
+                }
+                None => return fault!(Event, "{}: {arg} is too large for 64 bits", spec.name),
+            }
+        }
+        fault!(Event, "{}: it cannot be decoded", spec.name)
     }
 
     #[cold]
@@ -148,80 +172,54 @@ impl Cursor {
             self.pos = b.start;
             self.end = b.end;
             self.batch_time = clock.ns(b.time);
-            self.last = 0;
+            self.time = 0;
             self.next = b.next;
         }
         true
     }
 }
 
-#[cold]
-fn not_timed(kind: u8) -> Box<super::error::Fault> {
-    match Kind::from_wire(kind) {
-        Some(k) => fault!(Event, "{} among timed events: expected an event with a time", k.spec().name),
-        None => fault!(Event, "event kind {kind}: not known"),
-    }
-}
+/// Where an integer that is too large moves the position: beyond the end of any batch, but far from an overflow.
+const TOO_LARGE: usize = 1 << 32;
 
-#[cold]
-fn cut(kind: Kind, end: bool) -> Box<super::error::Fault> {
-    let name = kind.spec().name;
-    if end {
-        fault!(Event, "{name}: the batch ends inside the event")
+/// The integer at `i` of an event, and where the next one begins.
+#[inline(always)]
+fn varint(bytes: &[u8; WINDOW], i: usize) -> (u64, usize) {
+    // An event has at most `MAX_EVENT_BYTES`, so the mask changes nothing; it tells the compiler that eight bytes are there.
+    // Only behind an integer that is too large it does, and then the value does not matter.
+    let at = i & 63;
+    let mut eight = [0; 8];
+    eight.copy_from_slice(&bytes[at..at + 8]);
+    let v = u64::from_le_bytes(eight);
+    // Most integers have one to three bytes.
+    if v & 0x80 == 0 {
+        (v & 0x7f, i + 1)
+    } else if v & 0x8000 == 0 {
+        ((v & 0x7f) | (v >> 1 & 0x3f80), i + 2)
+    } else if v & 0x80_0000 == 0 {
+        ((v & 0x7f) | (v >> 1 & 0x3f80) | (v >> 2 & 0x1f_c000), i + 3)
     } else {
-        fault!(Event, "{name}: a number is too large for 64 bits")
+        long_varint(bytes, i, v)
     }
 }
 
-/// The bytes of one event.
-struct Window<'a> {
-    bytes: &'a [u8; WINDOW],
-    pos: usize,
-    /// An integer did not fit.
-    bad: bool,
-}
-
-impl Window<'_> {
-    #[inline(always)]
-    fn varint(&mut self) -> u64 {
-        // At most `MAX_EVENT_BYTES` are passed over; the mask tells the compiler so.
-        let i = self.pos & 63;
-        let b = self.bytes[i];
-        if b < 0x80 {
-            self.pos = i + 1;
-            return u64::from(b);
-        }
-        let mut eight = [0; 8];
-        eight.copy_from_slice(&self.bytes[i..i + 8]);
-        let v = u64::from_le_bytes(eight);
-        // The lowest clear top bit ends the integer.
-        let stops = !v & 0x8080_8080_8080_8080;
-        if stops == 0 {
-            return self.long_varint(i);
-        }
+/// An integer of four bytes and more; `v` has the first eight.
+#[inline(never)]
+fn long_varint(bytes: &[u8; WINDOW], i: usize, v: u64) -> (u64, usize) {
+    // The lowest clear top bit ends the integer.
+    let stops = !v & 0x8080_8080_8080_8080;
+    if stops != 0 {
         let bits = stops.trailing_zeros() + 1;
-        self.pos = i + (bits / 8) as usize;
         let v = v & (u64::MAX >> (64 - bits));
         // Three steps close the gaps that the top bits leave: 8 times 7 bits, 4 times 14, 2 times 28, 56.
         let v = (v & 0x007f_007f_007f_007f) | ((v & 0x7f00_7f00_7f00_7f00) >> 1);
         let v = (v & 0x0000_3fff_0000_3fff) | ((v & 0x3fff_0000_3fff_0000) >> 2);
-        (v & 0x0000_0000_0fff_ffff) | ((v & 0x0fff_ffff_0000_0000) >> 4)
+        let v = (v & 0x0000_0000_0fff_ffff) | ((v & 0x0fff_ffff_0000_0000) >> 4);
+        return (v, i + (bits / 8) as usize);
     }
-
-    /// Integers of nine and ten bytes, and those that are too long.
-    #[cold]
-    fn long_varint(&mut self, i: usize) -> u64 {
-        match varint::read(&self.bytes[i..]) {
-            Some((v, n)) => {
-                self.pos = i + n;
-                v
-            }
-            None => {
-                self.bad = true;
-                self.pos = i + 1;
-                0
-            }
-        }
+    match varint::read(&bytes[i & 63..]) {
+        Some((v, n)) => (v, i + n),
+        None => (0, TOO_LARGE),
     }
 }
 
@@ -232,11 +230,10 @@ mod tests {
     fn check(bytes: &[u8]) {
         let mut window = [0xffu8; WINDOW];
         window[1..1 + bytes.len()].copy_from_slice(bytes);
-        let mut w = Window { bytes: &window, pos: 1, bad: false };
-        let v = w.varint();
+        let (v, end) = super::varint(&window, 1);
         match varint::read(&window[1..]) {
-            Some((twin, n)) => assert_eq!((v, w.pos, w.bad), (twin, 1 + n, false), "{bytes:x?}"),
-            None => assert!(w.bad, "{bytes:x?}"),
+            Some((twin, n)) => assert_eq!((v, end), (twin, 1 + n), "{bytes:x?}"),
+            None => assert!(end >= TOO_LARGE, "{bytes:x?}"),
         }
     }
 

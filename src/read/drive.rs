@@ -211,3 +211,51 @@ impl Blocks for Threaded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::{Event, header::read_header};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    /// All events of a trace, by the short way or by the rules alone.
+    fn events(mut trace: &[u8], rules_only: bool) -> (Vec<Event>, Option<String>) {
+        let (version, header_bytes) = read_header(&mut trace).expect("a header");
+        let source = Source::new(trace, version, header_bytes, Arc::default());
+        let mut driver = Driver::new(source, version);
+        driver.merge.rules_only(rules_only);
+        let mut block = Block::empty(version);
+        let mut all = Vec::new();
+        loop {
+            match driver.next_block(&mut block) {
+                Ok(()) if block.events.is_empty() => return (all, None),
+                Ok(()) => all.extend_from_slice(&block.events),
+                Err(e) => return (all, Some(e.to_string())),
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_way_does_what_the_rules_do() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let mut n = 0;
+        for entry in std::fs::read_dir(dir).expect("data").flatten() {
+            if entry.path().extension().is_none_or(|x| x != "trace") {
+                continue;
+            }
+            let trace = std::fs::read(entry.path()).expect("a trace");
+            let (by_short, error) = events(&trace, false);
+            assert_eq!((by_short.len() > 40, &error), (true, &None), "{}", entry.path().display());
+            assert_eq!((by_short, error), events(&trace, true), "{}", entry.path().display());
+            // With a bit wrong at a place the two must stop at the same event.
+            for at in (100..trace.len()).step_by(trace.len() / 60) {
+                let mut bad = trace.clone();
+                bad[at] ^= 1 << (at % 8);
+                assert_eq!(events(&bad, false), events(&bad, true), "{}, bit of byte {at}", entry.path().display());
+            }
+            n += 1;
+        }
+        assert!(n >= 4, "{n} traces");
+    }
+}

@@ -37,6 +37,14 @@ impl Frontier {
         self.heap.first().copied()
     }
 
+    /// The time up to which the first thread stays first: that of the earliest other one.
+    #[inline]
+    pub(super) fn second_time(&self) -> i64 {
+        // The second is one of the root's children.
+        let time = |i: usize| self.heap.get(i).map_or(i64::MAX, |e| e.time);
+        time(1).min(time(2))
+    }
+
     #[inline]
     pub(super) fn get(&self, i: usize) -> Option<Entry> {
         self.heap.get(i).copied()
@@ -104,13 +112,11 @@ impl Frontier {
         let Some(&e) = heap.get(i) else { return };
         loop {
             let left = 2 * i + 1;
-            let Some(&l) = heap.get(left) else { break };
-            let (mut child, mut c) = (left, l);
-            if let Some(&r) = heap.get(left + 1) {
-                if r.time < l.time {
-                    (child, c) = (left + 1, r);
-                }
-            }
+            let Some(l) = heap.get(left) else { break };
+            // Which child is earlier is anybody's guess, so it is computed and not branched on.
+            let right = heap.get(left + 1).map_or(i64::MAX, |r| r.time);
+            let child = left + usize::from(right < l.time);
+            let Some(&c) = heap.get(child) else { break };
             if c.time >= e.time {
                 break;
             }

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Hashes one `u64` by a folded multiplication with two random keys.
 #[derive(Clone)]
-pub(super) struct IdHash {
+pub(crate) struct IdHash {
     add: u64,
     mul: u64,
 }
@@ -29,7 +29,7 @@ impl BuildHasher for IdHash {
     }
 }
 
-pub(super) struct IdHasher {
+pub(crate) struct IdHasher {
     add: u64,
     mul: u64,
     value: u64,
@@ -56,7 +56,7 @@ impl Hasher for IdHasher {
 }
 
 /// A hash map with ids as keys.
-pub(super) type IdHashMap<V> = HashMap<u64, V, IdHash>;
+pub(crate) type IdHashMap<V> = HashMap<u64, V, IdHash>;
 
 /// How far the array may outgrow the number of entries ever made.
 const SPREAD: usize = 4;
@@ -88,10 +88,10 @@ impl IdMap {
 
     #[inline]
     pub(super) fn get(&self, id: u64) -> Option<u32> {
-        if let Some(&i) = usize::try_from(id).ok().and_then(|i| self.dense.get(i)) {
-            if i != 0 {
-                return Some(i - 1);
-            }
+        if let Some(&i) = usize::try_from(id).ok().and_then(|i| self.dense.get(i))
+            && i != 0
+        {
+            return Some(i - 1);
         }
         if self.sparse.is_empty() { None } else { self.sparse.get(&id).copied() }
     }

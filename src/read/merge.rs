@@ -5,15 +5,17 @@
 //! broken. CPU samples are slipped in by time. All this is Go's procedure (`reader.go`), down to which event is still
 //! delivered before an error.
 
-use super::cursor::Cursor;
-use super::error::{Faulty, fault};
+use super::cursor::{Cursor, Decoded};
+use super::error::{Fault, fault};
 use super::frontier::{Entry, Frontier};
 use super::generation::{Generation, Pending, Sample};
-use super::order::{Context, Ordering, Out};
+use super::order::{Context, Ordering, Out, Verdict};
 use super::{Block, Error, Event, GoId, ProcId, ThreadId};
 use crate::format::{Kind, Version};
 use std::sync::Arc;
 
+/// How many events one event of the wire becomes at most: a goroutine switch is three.
+const MAX_EVENTS_OF_ONE: usize = 3;
 /// How many blocked threads an error lists.
 const MAX_LISTED: usize = 8;
 
@@ -56,6 +58,11 @@ impl Merge {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn rules_only(&mut self, only: bool) {
+        self.order.rules_only = only;
+    }
+
     /// Whether the generation at hand has no more events.
     pub(super) fn is_done(&self) -> bool {
         self.frontier.len() == 0 && self.work.next_sample >= self.work.samples.len()
@@ -76,9 +83,9 @@ impl Merge {
             let mut cursor = Cursor::new(t.thread, slot, t.first);
             let index = self.cursors.len() as u32;
             match cursor.advance(&self.work.data, &self.work.batches, tables.clock) {
-                Ok(true) => self.frontier.insert(Entry { time: cursor.time, cursor: index }),
-                Ok(false) => continue,
-                Err(f) => return Err(place(f, &tables, &cursor)),
+                Decoded::Event => self.frontier.insert(Entry { time: cursor.time, cursor: index }),
+                Decoded::End => continue,
+                Decoded::Bad => return Err(place(cursor.fault(&self.work.data), &tables, &cursor)),
             }
             self.cursors.push(cursor);
         }
@@ -110,44 +117,60 @@ impl Merge {
     pub(super) fn fill(&mut self, block: &mut Block) -> Result<(), Error> {
         let Some(tables) = self.tables.clone() else { return Ok(()) };
         block.generation = Arc::clone(&tables);
-        while block.events.len() < self.block_events {
+        let events = &mut block.events;
+        events.reserve(self.block_events + MAX_EVENTS_OF_ONE);
+        while events.len() < self.block_events {
             let Some(first) = self.frontier.first() else {
-                if !self.sample_before(i64::MAX, &mut block.events) {
+                if !self.sample_before(i64::MAX, events) {
                     break;
                 }
                 continue;
             };
-            if !self.work.samples.is_empty() && self.sample_before(first.time, &mut block.events) {
+            if self.sample_before(first.time, events) {
                 continue;
             }
-            match self.try_cursor(first.cursor, &tables, &mut block.events) {
-                Ok(Tried::Advanced(true)) => {
-                    let time = self.cursors[first.cursor as usize].time;
-                    self.frontier.update_first(time);
+            let limit = self.frontier.second_time().min(self.next_sample_time());
+            let run = self.run::<false>(first.cursor, limit, &tables, events);
+            let cursor = &self.cursors[first.cursor as usize];
+            match run {
+                Run::Later => self.frontier.update_first(cursor.time),
+                Run::Ended => self.frontier.remove(0),
+                Run::Waits => {
+                    // It went on for a while and stays first, so the heap keeps its shape.
+                    self.frontier.update_first(cursor.time);
+                    self.try_others(&tables, events)?;
                 }
-                Ok(Tried::Advanced(false)) => self.frontier.remove(0),
-                Ok(Tried::Blocked) => self.try_others(&tables, &mut block.events)?,
-                Err(f) => return Err(place(f, &tables, &self.cursors[first.cursor as usize])),
+                Run::Impossible => return Err(place(self.order.take_fault(), &tables, cursor)),
+                Run::Bad => return Err(place(cursor.fault(&self.work.data), &tables, cursor)),
             }
         }
         Ok(())
     }
 
-    /// Tries to play a thread's next event; on success decodes the one after it.
+    /// Plays a thread's events as long as it stays the earliest, which is up to `limit`, and the block has room; or one
+    /// event alone.
     #[inline(always)]
-    fn try_cursor(&mut self, index: u32, tables: &Generation, events: &mut Vec<Event>) -> Faulty<Tried> {
-        let cursor = &mut self.cursors[index as usize];
-        let before = events.len();
-        let mut out = Out { events, last: &mut self.last_time };
-        if !self.order.advance(cursor, tables, &mut out)? {
-            return Ok(Tried::Blocked);
-        }
-        match cursor.advance(&self.work.data, &self.work.batches, tables.clock) {
-            Ok(more) => Ok(Tried::Advanced(more)),
-            Err(f) => {
-                // As in Go, an event that is followed by one that cannot be decoded is not delivered.
-                events.truncate(before);
-                Err(f)
+    fn run<const ONE: bool>(&mut self, index: u32, limit: i64, tables: &Generation, events: &mut Vec<Event>) -> Run {
+        let Merge { order, work, last_time, block_events, cursors, .. } = self;
+        let cursor = &mut cursors[index as usize];
+        order.meet(cursor.slot);
+        loop {
+            let before = events.len();
+            let mut out = Out { events, last: last_time };
+            match order.advance(cursor, tables, &mut out) {
+                Verdict::Happened => {}
+                Verdict::Waits => return Run::Waits,
+                Verdict::Impossible => return Run::Impossible,
+            }
+            match cursor.advance(&work.data, &work.batches, tables.clock) {
+                Decoded::Event if !ONE && cursor.time <= limit && events.len() < *block_events => {}
+                Decoded::Event => return Run::Later,
+                Decoded::End => return Run::Ended,
+                Decoded::Bad => {
+                    // As in Go, an event that is followed by one that cannot be decoded is not delivered.
+                    events.truncate(before);
+                    return Run::Bad;
+                }
             }
         }
     }
@@ -160,17 +183,20 @@ impl Merge {
         for i in 1..self.frontier.len() {
             let Some(entry) = self.frontier.get(i) else { break };
             let at = entry.cursor as usize;
-            match self.try_cursor(entry.cursor, tables, events) {
-                Ok(Tried::Blocked) => {}
-                Ok(Tried::Advanced(true)) => {
-                    self.frontier.update(i, self.cursors[at].time);
+            let run = self.run::<true>(entry.cursor, i64::MIN, tables, events);
+            let cursor = &self.cursors[at];
+            match run {
+                Run::Waits => {}
+                Run::Later => {
+                    self.frontier.update(i, cursor.time);
                     return Ok(());
                 }
-                Ok(Tried::Advanced(false)) => {
+                Run::Ended => {
                     self.frontier.remove(i);
                     return Ok(());
                 }
-                Err(f) => return Err(place(f, tables, &self.cursors[at])),
+                Run::Impossible => return Err(place(self.order.take_fault(), tables, cursor)),
+                Run::Bad => return Err(place(cursor.fault(&self.work.data), tables, cursor)),
             }
         }
         Err(self.stuck(tables))
@@ -198,6 +224,12 @@ impl Merge {
         }
     }
 
+    /// The time of the next CPU sample.
+    #[inline]
+    fn next_sample_time(&self) -> i64 {
+        self.work.samples.get(self.work.next_sample).map_or(i64::MAX, |s| s.time)
+    }
+
     /// Emits the next CPU sample if it is earlier than `time`.
     fn sample_before(&mut self, time: i64, events: &mut Vec<Event>) -> bool {
         let Some(s) = self.work.samples.get(self.work.next_sample) else { return false };
@@ -211,17 +243,24 @@ impl Merge {
     }
 }
 
-/// What came of trying a thread's event.
-enum Tried {
-    /// It does not fit yet.
-    Blocked,
-    /// It happened; the thread has another event, or not.
-    Advanced(bool),
+/// How a thread's run ended.
+enum Run {
+    /// Its next event is later than the limit.
+    Later,
+    /// It has no more events.
+    Ended,
+    /// Its next event does not fit yet.
+    Waits,
+    /// Its next event can never happen.
+    Impossible,
+    /// Its next event cannot be decoded.
+    Bad,
 }
 
 /// Says where a fault is.
 #[cold]
-fn place(f: Box<super::error::Fault>, tables: &Generation, cursor: &Cursor) -> Error {
+#[expect(clippy::boxed_local, reason = "faults travel boxed")]
+fn place(f: Box<Fault>, tables: &Generation, cursor: &Cursor) -> Error {
     let offset = tables.bytes.start + cursor.at as u64;
     let mut e = f.at(Some(tables.number), cursor.thread.some(), Some(offset));
     e.set_whole_bytes(tables.bytes.start);

@@ -52,29 +52,45 @@
 //! Nothing in this room writes, prints or asks the system for anything but the input's bytes; it contains no `unsafe`.
 #![forbid(unsafe_code)]
 
-mod clock;
-mod cursor;
-mod drive;
-mod error;
+// What the caller sees.
+mod reader;
+
 mod event;
-mod frontier;
-mod generation;
-mod gosort;
-mod header;
-mod idmap;
+mod view;
+
 mod ids;
+
+mod generation;
+
 mod intern;
+
+mod private;
+
+pub mod wire;
+
+mod error;
+
+// Bytes to generations.
+mod header;
+mod source;
+
+mod clock;
+mod idmap;
+mod table;
+
+// Generations to ordered events.
+mod cursor;
+mod frontier;
+mod gosort;
 mod merge;
 mod order;
-mod private;
-mod reader;
-mod source;
-mod table;
-mod view;
+
+mod drive;
 
 pub use error::{Error, ErrorKind};
 pub use event::{Event, EventKind};
 pub use generation::{ExperimentalBatch, Frame, FrameIndex, Generation, Stack};
+pub(crate) use idmap::IdHashMap;
 pub use ids::{GoId, ProcId, StackId, StringId, TaskId, ThreadId, Time};
 pub use intern::{FrameKey, FrameText, Interner, StackKey, StringKey};
 pub use private::{Module, Private, Section, Series};

@@ -283,10 +283,12 @@ impl<R: Read> Source<R> {
     fn refill(&mut self, n: usize) {
         while self.filled - self.pos < n && !self.ended {
             if self.buf.len() < self.filled + READ_BYTES {
-                let len = (2 * self.filled).max(self.filled + READ_BYTES);
+                let len = (self.filled + self.filled / 2).max(self.filled + READ_BYTES);
                 self.buf.resize(len, 0);
             }
-            match self.input.read(&mut self.buf[self.filled..]) {
+            // Never more at a time, however long the buffer is: what is read ahead goes into the next one.
+            let end = self.filled + READ_BYTES;
+            match self.input.read(&mut self.buf[self.filled..end]) {
                 Ok(0) => self.ended = true,
                 Ok(n) => {
                     self.filled += n;
@@ -324,12 +326,12 @@ impl<R: Read> Source<R> {
         };
         // The generation takes the buffer; what was read ahead goes to another one. It is as long as the longest
         // generation was, so that it need not grow: bytes that did arrive, not bytes that a length claims.
-        self.room = self.room.max(self.filled + READ_BYTES);
+        self.room = self.room.max(self.pos + READ_BYTES);
         let mut next = std::mem::take(&mut self.spare);
-        if next.len() < self.room {
-            next = vec![0; self.room];
-        }
         let rest = self.filled - self.pos;
+        if next.len() < self.room.max(rest) {
+            next = vec![0; self.room.max(rest)];
+        }
         next[..rest].copy_from_slice(&self.buf[self.pos..self.filled]);
         let mut data = std::mem::replace(&mut self.buf, next);
         if data.len() < self.pos + PADDING {

@@ -58,7 +58,10 @@ impl Strings {
         if self.odd.is_empty() {
             return self.text(index).as_bytes();
         }
-        self.odd.get(&index).map_or_else(|| self.text(index).as_bytes(), |b| b)
+        match self.odd.get(&index) {
+            Some(bytes) => bytes,
+            None => self.text(index).as_bytes(),
+        }
     }
 
     fn insert(&mut self, id: u64, bytes: &[u8]) -> Faulty<()> {

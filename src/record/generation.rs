@@ -54,6 +54,10 @@ pub(crate) struct Closer {
     /// Batches of the open generation and of the next, out of their buffers.
     held: Vec<u8>,
     ahead: Vec<u8>,
+    /// The closed generation, until it is written: what stands before its threads' batches, these, and the rest.
+    head: Vec<u8>,
+    closed: Vec<u8>,
+    tail: Vec<u8>,
     /// What the program had lost before this trace, and up to the last generation.
     lost_before: Lost,
     lost_last: Lost,
@@ -90,6 +94,9 @@ impl Closer {
             gc_active: opening.gc_active,
             held: Vec::new(),
             ahead: Vec::new(),
+            head: opening.version.header().to_vec(),
+            closed: Vec::new(),
+            tail: Vec::new(),
             lost_before: lost,
             lost_last: lost,
             heap_quantum: opening.heap_quantum,
@@ -127,8 +134,20 @@ impl Closer {
         }
     }
 
-    /// Closes the open generation and appends it to `out`; opens the next one unless it is the `last`.
-    pub(crate) fn close(&mut self, out: &mut Vec<u8>, last: bool) {
+    /// What is to be written, in this order.
+    pub(crate) fn output(&self) -> [&[u8]; 3] {
+        [&self.head, &self.closed, &self.tail]
+    }
+
+    /// It has been written. The memory is kept.
+    pub(crate) fn written(&mut self) {
+        self.head.clear();
+        self.closed.clear();
+        self.tail.clear();
+    }
+
+    /// Closes the open generation, which is then the [`output`](Closer::output); opens the next one unless it is the `last`.
+    pub(crate) fn close(&mut self, last: bool) {
         let n = self.generation;
         let parity = (n & 1) as usize;
         CLOSING.store(n, Ordering::SeqCst);
@@ -159,8 +178,11 @@ impl Closer {
         // Everything of generation n is now in the channel or in the threads' batches.
         self.pool.send_remains(parity);
         self.collect();
-        self.write(out, n, gc_active);
-        self.held = core::mem::take(&mut self.ahead);
+        let (mut head, mut tail) = (core::mem::take(&mut self.head), core::mem::take(&mut self.tail));
+        self.write(&mut head, &mut tail, n, gc_active);
+        (self.head, self.tail) = (head, tail);
+        core::mem::swap(&mut self.closed, &mut self.held);
+        core::mem::swap(&mut self.held, &mut self.ahead);
         ONE_OFF[parity].store(0, Ordering::Relaxed);
         CLOSING.store(0, Ordering::SeqCst);
         release_ended(n, last);
@@ -168,7 +190,7 @@ impl Closer {
         (self.opened_ns, self.opened_heap) = (closed_ns, heap);
     }
 
-    fn write(&mut self, out: &mut Vec<u8>, n: u32, gc_active: Option<u64>) {
+    fn write(&mut self, head: &mut Vec<u8>, out: &mut Vec<u8>, n: u32, gc_active: Option<u64>) {
         let (at, own) = (self.opened_ns, self.own_tid);
         let parity = (n & 1) as usize;
         let (wall, mono) = (clock::realtime_ns(), clock::monotonic_ns());
@@ -178,14 +200,13 @@ impl Closer {
             unsafe { CLOCK.of(parity) }.ns(clock::ticks())
         };
         let back = trace_now.saturating_sub(at);
-        wire::sync(out, self.version, n, own, at, mono.saturating_sub(back), wall.saturating_sub(back));
+        wire::sync(head, self.version, n, own, at, mono.saturating_sub(back), wall.saturating_sub(back));
         let mut names: Vec<(u64, [u8; NAME_BYTES])> = vec![(OWN_GOROUTINE, *b"exectrace\0\0\0\0\0\0\0")];
         let lost = self.take_losses();
-        self.own_events(out, n, gc_active, &lost);
+        self.own_events(head, n, gc_active, &lost);
         for t in thread::all() {
-            self.speak_for(out, n, t, &mut names);
+            self.speak_for(head, n, t, &mut names);
         }
-        out.append(&mut self.held);
         for t in thread::all() {
             self.rest_of(out, n, t);
         }
@@ -435,11 +456,11 @@ pub(crate) fn abandon(pool: &Pool) {
     while let Some(chunk) = pool.take_full() {
         pool.give_back(chunk.buffer);
     }
-    for parity in 0..2 {
+    for (parity, one_off) in ONE_OFF.iter().enumerate() {
         super::stacks::drain_used(parity, |_| {});
         string_table::drain_used(parity, |_| {});
         super::obituary::drain(parity, |_, _| {});
-        ONE_OFF[parity].store(0, Ordering::Relaxed);
+        one_off.store(0, Ordering::Relaxed);
     }
     samples::drain(u32::MAX, |_| {});
     gauges::drain(u32::MAX, |_, _, _| {});
@@ -472,7 +493,14 @@ fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>
     while ahead.len() < pool.bytes_max() {
         let Some(chunk) = pool.take_full() else { return };
         let to = if chunk.generation == generation { &mut *held } else { &mut *ahead };
-        debug_assert!(chunk.generation == generation || chunk.generation == generation + 1);
+        debug_assert!(
+            chunk.generation == generation || chunk.generation == generation + 1,
+            "{} in {generation}, open {}, {chunk:?}, held {} ahead {}",
+            chunk.generation,
+            GENERATION.get(),
+            held.len(),
+            ahead.len()
+        );
         match chunk.content {
             Content::Batches => to.extend_from_slice(chunk.bytes()),
             Content::Events | Content::Strings => {

@@ -733,10 +733,9 @@ impl Section<'_> {
 
     fn regions_end_all(&mut self, now: u64) {
         let trace = TRACE.load(Ordering::Relaxed);
-        // SAFETY: the calling thread owns the cell and is inside a section.
-        while self.reserve()
-            && let Some(open) = unsafe { self.thread.regions.get() }.pop(trace)
-        {
+        while self.reserve() {
+            // SAFETY: the calling thread owns the cell and is inside a section.
+            let Some(open) = unsafe { self.thread.regions.get() }.pop(trace) else { return };
             let name = self.name(open.name);
             self.emit(Kind::UserRegionEnd, now, [open.task, name, 0]);
         }

@@ -148,9 +148,9 @@ mod real {
     }
 }
 
-/// Run with `RUSTFLAGS="--cfg loom" cargo test --release --lib stack_table`.
+/// Run with `RUSTFLAGS="--cfg loom" cargo test --release --lib loom_`.
 #[cfg(loom)]
-mod model {
+mod loom_model {
     use super::*;
     use loom::sync::Arc;
     use loom::thread;

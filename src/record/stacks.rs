@@ -54,16 +54,15 @@ pub(crate) fn capture(entered: &Entered, leaf: Leaf) -> u32 {
     }
     let bounds = known_bounds(entered.thread).unwrap_or_else(|| find_bounds(entered.thread));
     // SAFETY: the owner, under the re-entry guard.
-    let scratch = unsafe { entered.thread.scratch.get() };
-    let first = match leaf {
-        Leaf::None => 0,
+    let (memo, scratch) = unsafe { (entered.thread.memo.get(), entered.thread.scratch.get()) };
+    let (leaf, key) = match leaf {
+        Leaf::None => (0, 0),
         Leaf::Syscall(name) => {
             scratch[0] = usize::from(name.id()) + 1;
-            1
+            (1, scratch[0] as u64)
         }
     };
-    let n = unwind::capture(&mut scratch[first..first + depth], bounds);
-    keep(&scratch[..first + n])
+    unwind::capture_numbered(memo, key << 8 | depth as u64, bounds, &mut scratch[..leaf + depth], leaf, keep)
 }
 
 /// The number of the stack that a signal interrupted. Async-signal-safe.

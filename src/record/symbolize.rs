@@ -10,16 +10,20 @@
 mod block_reason;
 mod function_path;
 mod internal;
+mod source_path;
+#[cfg(unix)]
+mod symbol_table;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::fmt::Write;
 use std::ops::Range;
 
 use super::modules::{self, Module};
 pub use block_reason::BlockReason;
 use block_reason::Waits;
 use internal::Role;
+#[cfg(unix)]
+use symbol_table::SymbolTable;
 
 /// A name that a [`Symbolizer`] keeps: a function or a file. Good until its [`Symbolizer::clear`]. Counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +39,7 @@ impl Name {
 /// One frame of a stack, inlined or real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The demangled function, without the compiler's hash; `module+0xoffset` where there is no symbol.
+    /// The demangled function, without the compiler's hash and its generic arguments; `module+0xoffset` where there is no symbol.
     pub func: Name,
     /// The source file; an empty name where it is not known.
     pub file: Name,
@@ -51,7 +55,9 @@ pub struct Symbolizer {
     frames: Vec<Frame>,
     by_pc: HashMap<usize, Range<usize>>,
     modules: Vec<Module>,
-    scratch: String,
+    /// By path. `None` for files without one.
+    #[cfg(unix)]
+    symbol_tables: HashMap<String, Option<SymbolTable>>,
 }
 
 /// A name and the judgements on it, taken as a function's.
@@ -121,48 +127,76 @@ impl Symbolizer {
 
     #[cold]
     fn resolve(&mut self, pc: usize) -> Range<usize> {
-        let start = self.frames.len();
+        let mut found: Vec<(String, String, u32)> = Vec::new();
         // It looks up the address before: that of the call, or the exact one that the unwinder added one to.
         backtrace::resolve(pc as *mut c_void, |symbol| {
-            let Some(func) = symbol.name() else { return };
-            let func = self.intern(|text| write!(text, "{func:#}"));
-            let file = self.intern(|text| write!(text, "{}", symbol.filename().unwrap_or("".as_ref()).display()));
-            self.frames.push(Frame { func, file, line: symbol.lineno().unwrap_or(0) });
+            let Some(name) = symbol.name() else { return };
+            let file = symbol.filename().map(|file| file.display().to_string()).unwrap_or_default();
+            found.push((function_path::without_arguments(&format!("{name:#}")), file, symbol.lineno().unwrap_or(0)));
         });
-        if self.frames.len() == start {
-            let func = self.unknown(pc.saturating_sub(1));
-            let file = self.intern(|_| Ok(()));
-            self.frames.push(Frame { func, file, line: 0 });
+        let address = pc.saturating_sub(1);
+        match found.last_mut() {
+            None => found.push((self.unknown(address), String::new(), 0)),
+            // Bare names: debug information of the level "line-tables-only". The last frame is the real function.
+            Some((name, ..)) if !has_path(name) => {
+                if let Some(full) = self.symbol(address).filter(|full| has_path(full)) {
+                    *name = full;
+                }
+            }
+            Some(_) => {}
+        }
+        let last = found.len() - 1;
+        let (inlined, real) = found.split_at_mut(last);
+        let real = (function_path::of(&real[0].0), &real[0].1);
+        for (name, file, _) in inlined {
+            if let (false, Some(module)) = (has_path(name), source_path::module(file, (&real.0, real.1))) {
+                let bare = name.split('<').next().unwrap_or_default();
+                *name = format!("{module}::{bare}");
+            }
+        }
+        let start = self.frames.len();
+        for (func, file, line) in found {
+            let frame = Frame { func: self.intern(&func), file: self.intern(&file), line };
+            self.frames.push(frame);
         }
         let range = start..self.frames.len();
         self.by_pc.insert(pc, range.clone());
         range
     }
 
-    /// A name for an address without a symbol, in the numbers of its file's own tables.
-    fn unknown(&mut self, address: usize) -> Name {
+    /// The module at an address, and the address in the numbers of its file's own tables.
+    fn module(&mut self, address: usize) -> Option<(&Module, usize)> {
         if modules::find(&self.modules, address).is_none() {
             // A library that was loaded since, or code that no library has.
             self.modules = modules::modules();
         }
-        let name = modules::find(&self.modules, address).map(|module| {
-            let offset = address.wrapping_sub(module.load_bias);
-            format!("{}+{offset:#x}", module.name())
-        });
-        self.intern(|text| match name {
-            Some(name) => text.write_str(&name),
-            None => write!(text, "{address:#x}"),
-        })
+        modules::find(&self.modules, address).map(|module| (module, address.wrapping_sub(module.load_bias)))
     }
 
-    fn intern(&mut self, write: impl FnOnce(&mut String) -> std::fmt::Result) -> Name {
-        let mut text = std::mem::take(&mut self.scratch);
-        text.clear();
-        // A demangler that fails has written what it could.
-        let _ = write(&mut text);
-        let name = self.by_text.get(text.as_str()).copied().unwrap_or_else(|| self.new_name(&text));
-        self.scratch = text;
-        name
+    /// A name for an address without a symbol.
+    fn unknown(&mut self, address: usize) -> String {
+        match self.module(address) {
+            Some((module, offset)) => format!("{}+{offset:#x}", module.name()),
+            None => format!("{address:#x}"),
+        }
+    }
+
+    /// The demangled name of the function at an address, from its file's symbol table.
+    #[cfg(unix)]
+    fn symbol(&mut self, address: usize) -> Option<String> {
+        let (path, offset) = self.module(address).map(|(module, offset)| (module.path.clone(), offset))?;
+        let table = self.symbol_tables.entry(path).or_insert_with_key(|path| SymbolTable::open(path));
+        let name = table.as_ref()?.name_at(offset as u64)?;
+        Some(function_path::without_arguments(&format!("{:#}", backtrace::SymbolName::new(&name))))
+    }
+
+    #[cfg(not(unix))]
+    fn symbol(&mut self, _address: usize) -> Option<String> {
+        None
+    }
+
+    fn intern(&mut self, text: &str) -> Name {
+        self.by_text.get(text).copied().unwrap_or_else(|| self.new_name(text))
     }
 
     fn new_name(&mut self, text: &str) -> Name {
@@ -172,6 +206,11 @@ impl Symbolizer {
         self.by_text.insert(text.into(), name);
         name
     }
+}
+
+/// Whether a function's name says where the function is, rather than what it is called only.
+fn has_path(name: &str) -> bool {
+    name.starts_with('<') || name.split('<').next().is_some_and(|name| name.contains("::"))
 }
 
 #[cfg(all(test, not(miri)))]
@@ -201,7 +240,10 @@ mod tests {
         };
         for _ in 0..2 {
             let all: Vec<_> = pcs[..n].iter().flat_map(|&pc| texts(&mut symbolizer, pc)).collect();
-            let at = all.iter().position(|f| f.0.ends_with("::symbolize::tests::inlined")).expect("the inlined frame");
+            let at = all
+                .iter()
+                .position(|f| f.0.starts_with("exectrace::record::symbolize::") && f.0.ends_with("::inlined"))
+                .expect("the inlined frame");
             let (inlined, outer, test) = (&all[at], &all[at + 1], &all[at + 2]);
             assert!(inlined.1.ends_with("symbolize.rs") && outer.1.ends_with("symbolize.rs"));
             assert!(outer.0.ends_with("::symbolize::tests::outer"), "{}", outer.0);

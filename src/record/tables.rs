@@ -39,7 +39,7 @@ struct KnownStack {
 
 /// How frames are resolved.
 pub(crate) enum Resolve {
-    Symbols(Symbolizer),
+    Symbols(Box<Symbolizer>),
     /// Module and offset, with the true program counter.
     Raw,
 }

@@ -58,14 +58,26 @@ pub(crate) mod activity {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct HeapCounters {
-    /// Bytes allocated minus bytes freed by this thread: negative when it frees what others allocated.
-    pub(crate) net_bytes: AtomicI64,
-    /// The part of `net_bytes` that has been added to the process-wide figure.
-    pub(crate) published_bytes: AtomicI64,
-    /// Bytes ever allocated.
-    pub(crate) total_bytes: AtomicU64,
+    /// Bytes ever allocated by this thread.
+    pub(crate) allocated_bytes: AtomicU64,
+    /// Bytes ever freed by it, also of what others allocated.
+    pub(crate) freed_bytes: AtomicU64,
     pub(crate) allocs: AtomicU64,
     pub(crate) frees: AtomicU64,
+    /// Allocated minus freed bytes beyond which an allocation, or below which a free, publishes the difference. Both 0 to
+    /// begin with, so that the first one does.
+    pub(crate) publish_above: AtomicI64,
+    pub(crate) publish_below: AtomicI64,
+    /// The part of the difference that has been added to the process-wide figure.
+    pub(crate) published_bytes: AtomicI64,
+}
+
+impl HeapCounters {
+    /// Allocated minus freed: negative in a thread that frees what others allocated.
+    #[inline(always)]
+    pub(crate) fn net(&self) -> i64 {
+        self.allocated_bytes.load(Ordering::Relaxed).wrapping_sub(self.freed_bytes.load(Ordering::Relaxed)) as i64
+    }
 }
 
 /// A cell that only the owner of a [`Thread`] touches, or the closer when the owner can't.
@@ -141,6 +153,7 @@ pub(crate) struct Thread {
     pub(crate) regions: Owned<OpenRegions>,
     pub(crate) recent: Owned<super::section::RecentStrings>,
     pub(crate) scratch: Owned<super::stacks::Scratch>,
+    pub(crate) memo: Owned<super::unwind::Memo>,
 }
 
 // SAFETY: atomics apart, the fields are `Owned`, whose access rules are those of its `get`.

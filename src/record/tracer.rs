@@ -51,7 +51,8 @@ pub(crate) static QUANTUM: AtomicU64 = AtomicU64::new(HEAP_QUANTUM as u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Symbolize {
-    /// In the process, by the tracer's thread, as each generation is written. The trace is complete by itself.
+    /// In the process, by the tracer's thread, as each generation is written. The trace is complete by itself. (A child that was forked
+    /// from a process while it traced does as [`Never`](Symbolize::Never).)
     #[default]
     Live,
     /// Not at all: the trace holds raw program counters and a map of the modules with their build ids. For programs that cannot spare
@@ -235,7 +236,8 @@ impl Tracer {
         let opened_ns = mapping.ns(clock::ticks());
         let pool = Arc::new(Pool::new(self.buffer_bytes));
         let resolve = match self.symbolize {
-            Symbolize::Live => Resolve::Symbols(Symbolizer::new()),
+            Symbolize::Live if FORKED_WHILE_TRACING.load(Ordering::Relaxed) => Resolve::Raw,
+            Symbolize::Live => Resolve::Symbols(Box::new(Symbolizer::new())),
             Symbolize::Never => Resolve::Raw,
         };
         gauges::set_limit(self.memory_limit.or_else(cgroup::memory_limit).unwrap_or(0));
@@ -333,6 +335,10 @@ enum State {
 static STATE: Lock<State> = Lock::new(State::Idle);
 /// The last generation that was ever open: numbers are never used twice. Written by whoever stops.
 static LAST_GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// Set in the child of a process that was tracing when it forked: the tracer's thread may have held the lock of the `backtrace` crate, which
+/// then nobody gives back. So the child's own traces have raw program counters.
+static FORKED_WHILE_TRACING: AtomicBool = AtomicBool::new(false);
 
 /// Whether a trace is on and has not failed.
 pub(crate) fn is_enabled() -> bool {
@@ -438,7 +444,11 @@ extern "C" fn in_child() {
     // SAFETY: the child's only thread; the state is overwritten.
     unsafe { STATE.reset() };
     // What ran belongs to the parent: its sink must not be dropped here, or its bytes might be written twice.
-    core::mem::forget(core::mem::replace(&mut *STATE.lock(), State::Idle));
+    let before = core::mem::replace(&mut *STATE.lock(), State::Idle);
+    if !matches!(before, State::Idle) {
+        FORKED_WHILE_TRACING.store(true, Ordering::Relaxed);
+    }
+    core::mem::forget(before);
     // SAFETY: the child's only thread; the world is overwritten at the next start.
     unsafe { WORLD.reset() };
     // SAFETY: in the child, by the thread that forked.

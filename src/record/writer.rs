@@ -81,17 +81,14 @@ struct Writer<'a> {
     closer: Closer,
     internal: &'a Internal,
     period: Duration,
-    /// A generation's bytes; kept for its memory.
-    out: Vec<u8>,
     bytes: u64,
     error: Option<io::Error>,
 }
 
 impl<'a> Writer<'a> {
     fn new(shared: Arc<Shared>, opening: Opening, sink: Sink, period: Duration, internal: &'a Internal) -> Writer<'a> {
-        let out = opening.version.header().to_vec();
         let closer = Closer::new(opening);
-        Writer { shared, sink, closer, internal, period, out, bytes: 0, error: None }
+        Writer { shared, sink, closer, internal, period, bytes: 0, error: None }
     }
 
     fn run(mut self) -> Outcome {
@@ -121,7 +118,7 @@ impl<'a> Writer<'a> {
     fn close(&mut self, last: bool) {
         if self.error.is_none() {
             let last = last || self.closer.is_exhausted();
-            self.closer.close(&mut self.out, last);
+            self.closer.close(last);
             self.write();
             if last && self.closer.is_exhausted() && self.error.is_none() {
                 self.error = Some(io::Error::other("the trace has no generation numbers left"));
@@ -132,21 +129,23 @@ impl<'a> Writer<'a> {
 
     /// Gives what has been put together to the sink. A failure ends the trace: it is kept for `stop`.
     fn write(&mut self) {
-        let (sink, out) = (&mut self.sink, &self.out);
+        let (sink, output) = (&mut self.sink, self.closer.output());
         let result = self.internal.as_program(|| {
             let written = catch_unwind(AssertUnwindSafe(|| {
-                sink.write_all(out)?;
+                for part in output {
+                    sink.write_all(part)?;
+                }
                 sink.flush()
             }));
             written.unwrap_or_else(|_| Err(io::Error::other("the trace's writer panicked")))
         });
         match result {
-            Ok(()) => self.bytes += self.out.len() as u64,
+            Ok(()) => self.bytes += output.iter().map(|part| part.len() as u64).sum::<u64>(),
             Err(e) => {
                 self.error = Some(e);
                 super::generation::abandon(&self.shared.pool);
             }
         }
-        self.out.clear();
+        self.closer.written();
     }
 }

@@ -30,15 +30,6 @@ pub(crate) unsafe fn unmap(at: NonNull<u8>, bytes: usize, align: usize) {
     unsafe { imp::unmap(at, bytes, align) }
 }
 
-/// Tells the system that the contents are not needed: the pages read as zero afterwards and cost no memory until touched.
-///
-/// # Safety
-/// `at..at + bytes` must lie inside one mapping of [`map`], both multiples of [`GRANULE_BYTES`], and nothing may rely on the contents.
-pub(crate) unsafe fn decommit(at: NonNull<u8>, bytes: usize) {
-    // SAFETY: the caller's.
-    unsafe { imp::decommit(at, bytes) }
-}
-
 #[cfg(all(unix, not(miri)))]
 mod imp {
     use core::ptr::NonNull;
@@ -71,12 +62,6 @@ mod imp {
         unsafe { munmap(at, bytes) }
     }
 
-    pub(super) unsafe fn decommit(at: NonNull<u8>, bytes: usize) {
-        // SAFETY: the caller owns the range and does not need its contents. A failure leaves the contents, which is allowed
-        // on no supported kernel for a private anonymous mapping.
-        unsafe { raw::madvise(at.as_ptr(), bytes) }
-    }
-
     unsafe fn mmap(bytes: usize) -> Option<NonNull<u8>> {
         // SAFETY: the caller's: a fresh anonymous mapping.
         NonNull::new(unsafe { raw::mmap(bytes) })
@@ -104,13 +89,6 @@ mod imp {
             // SAFETY: the caller's. It fails only for arguments that `map` never makes.
             unsafe { syscall6(libc::SYS_munmap, [at.expose_provenance(), bytes, 0, 0, 0, 0]) };
         }
-
-        pub(super) unsafe fn madvise(at: *mut u8, bytes: usize) {
-            // SAFETY: the caller's.
-            unsafe {
-                syscall6(libc::SYS_madvise, [at.expose_provenance(), bytes, libc::MADV_DONTNEED as usize, 0, 0, 0])
-            };
-        }
     }
 
     #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
@@ -126,11 +104,6 @@ mod imp {
         pub(super) unsafe fn munmap(at: *mut u8, bytes: usize) {
             // SAFETY: the caller's.
             unsafe { libc::munmap(at.cast(), bytes) };
-        }
-
-        pub(super) unsafe fn madvise(at: *mut u8, bytes: usize) {
-            // SAFETY: the caller's.
-            unsafe { libc::madvise(at.cast(), bytes, libc::MADV_DONTNEED) };
         }
     }
 }
@@ -152,11 +125,6 @@ mod imp {
             unsafe { dealloc(at.as_ptr(), layout) };
         }
     }
-
-    pub(super) unsafe fn decommit(at: NonNull<u8>, bytes: usize) {
-        // SAFETY: the caller's.
-        unsafe { at.as_ptr().write_bytes(0, bytes) };
-    }
 }
 
 #[cfg(test)]
@@ -173,9 +141,6 @@ mod tests {
             let s = unsafe { core::slice::from_raw_parts_mut(p.as_ptr(), bytes) };
             assert!(s.iter().all(|&b| b == 0));
             s.fill(7);
-            // SAFETY: the second granule of the mapping.
-            unsafe { decommit(p.add(GRANULE_BYTES), GRANULE_BYTES) };
-            assert_eq!((s[0], s[GRANULE_BYTES]), (7, 0));
             // SAFETY: the mapping of above, not used again.
             unsafe { unmap(p, bytes, align) };
         }

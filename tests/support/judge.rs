@@ -151,8 +151,7 @@ impl Judge {
     pub fn check(&self, trace: &Path) -> Result<Report, Refusal> {
         let mut complaints = Vec::new();
         let item = Item::file(trace);
-        let depth = if self.wire { Depth::Pages } else { Depth::PagesWithoutWire };
-        let verdict = batch::judge(self.go, std::slice::from_ref(&item), depth, true).remove(0);
+        let verdict = batch::judge(self.go, std::slice::from_ref(&item), Depth::Order, true).remove(0);
         if !verdict.accepted() {
             complaints.push(format!("judge, {}: {}", verdict.stage, verdict.error));
         }
@@ -165,8 +164,9 @@ impl Judge {
             Default::default()
         };
         let profiles = self.profiles(trace, &mut complaints);
-        let web = Server::start(self.go, trace).map(|server| server.crawl());
-        let mut web = web.unwrap_or_else(|e| Crawl { complaints: vec![format!("the server {e}")], ..Crawl::default() });
+        let procs = verdict.facts.as_ref().map_or(0, |f| f.procs);
+        let web = Server::start(self.go, trace).map(|server| server.crawl(procs));
+        let mut web = web.unwrap_or_else(|e| Crawl::failed(format!("the server {e}")));
         if let Some(facts) = &verdict.facts {
             if complaints.is_empty() && printed != facts.kinds {
                 complaints.push(format!("-d=parsed prints {printed:?}, and the judge counts {:?}", facts.kinds));
@@ -335,11 +335,11 @@ fn is_task_without_ends(complaint: &str, facts: &Facts) -> bool {
     })
 }
 
-/// Writes a refused trace to a file of its own.
+/// Writes a refused trace to a file of its own, over that of an earlier run.
 fn keep(item: &Item) -> std::io::Result<String> {
-    let name: String = item.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let name = &name[name.len().saturating_sub(80)..];
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("refused{name}.trace"));
+    let name = item.name.rsplit('/').next().unwrap_or_default();
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("refused-{name}.trace"));
     std::fs::write(&path, item.bytes()?)?;
     Ok(path.display().to_string())
 }

@@ -25,7 +25,7 @@ pub struct Point {
     /// Microseconds since the trace's start.
     pub us: f64,
     /// The parts, such as `Allocated` and `NextGC`.
-    pub values: BTreeMap<String, f64>,
+    pub values: BTreeMap<&'static str, f64>,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +54,42 @@ struct Event {
     #[serde(default)]
     esf: u64,
     #[serde(default)]
-    args: serde_json::Value,
+    args: Option<Args>,
+}
+
+/// The arguments that are looked at. Each kind of event has its own and some have others besides.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Args {
+    name: Option<String>,
+    #[serde(rename = "Allocated")]
+    allocated: Option<f64>,
+    #[serde(rename = "NextGC")]
+    next_gc: Option<f64>,
+    #[serde(rename = "Running")]
+    running: Option<f64>,
+    #[serde(rename = "Runnable")]
+    runnable: Option<f64>,
+    #[serde(rename = "GCWaiting")]
+    gc_waiting: Option<f64>,
+    #[serde(rename = "InSyscall")]
+    in_syscall: Option<f64>,
+}
+
+impl Args {
+    fn values(&self) -> BTreeMap<&'static str, f64> {
+        [
+            ("Allocated", self.allocated),
+            ("NextGC", self.next_gc),
+            ("Running", self.running),
+            ("Runnable", self.runnable),
+            ("GCWaiting", self.gc_waiting),
+            ("InSyscall", self.in_syscall),
+        ]
+        .into_iter()
+        .filter_map(|(name, v)| Some((name, v?)))
+        .collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -89,13 +124,12 @@ impl Timeline {
                 "s" => drop(starts.insert(e.id)),
                 "t" | "f" => drop(ends.insert(e.id, e.name)),
                 "C" => {
-                    let parts = e.args.as_object().into_iter().flatten();
-                    let values = parts.filter_map(|(k, v)| Some((k.clone(), v.as_f64()?))).collect();
+                    let values = e.args.unwrap_or_default().values();
                     out.counters.entry(e.name).or_default().push(Point { us: e.ts, values });
                 }
                 "M" if e.name == "thread_name" => {
-                    let name = e.args["name"].as_str().unwrap_or_default();
-                    out.lanes.insert((e.pid, e.tid), name.to_owned());
+                    let name = e.args.and_then(|a| a.name).ok_or("a row without a name")?;
+                    out.lanes.insert((e.pid, e.tid), name);
                 }
                 _ => {}
             }

@@ -12,6 +12,17 @@ use std::sync::{Arc, Mutex, mpsc};
 
 /// How many pages of one kind (same path, same parameter names) are fetched: ten thousand goroutines have ten thousand pages.
 const MOST_OF_A_KIND: usize = 10;
+/// The same for timelines, each of which takes a walk over the whole trace.
+const MOST_TIMELINES_OF_A_KIND: usize = 4;
+/// How many profiles are fetched as a drawing.
+const MOST_GRAPHS: usize = 4;
+/// How many processors a trace may have for the MMU page's per-goroutine view. The tool's time for it grows with the square
+/// of that number: 23 s with some hundreds.
+const MOST_PROCS_PER_GOROUTINE: u64 = 32;
+
+/// How many bytes of JSON are read besides the two main timelines' first parts; of the rest only the end is looked at. A test
+/// without optimization reads some 10 MB of it a second.
+const JSON_BUDGET: usize = 16 << 20;
 
 /// The parameters of the MMU page's boxes: its default choice, each box alone, and all of them in both views.
 const MMU_FLAGS: [&str; 7] = [
@@ -46,6 +57,14 @@ pub struct Crawl {
     pub mmu: Vec<(f64, f64)>,
     /// What was wrong.
     pub complaints: Vec<String>,
+    json_read: usize,
+}
+
+impl Crawl {
+    /// A crawl that came to nothing.
+    pub fn failed(complaint: String) -> Crawl {
+        Crawl { complaints: vec![complaint], ..Crawl::default() }
+    }
 }
 
 impl Server {
@@ -97,8 +116,8 @@ impl Server {
         self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner).join("\n")
     }
 
-    /// Fetches the pages, beginning at `/`, and follows their links.
-    pub fn crawl(&self) -> Crawl {
+    /// Fetches the pages, beginning at `/`, and follows their links. `procs` is how many processors the trace has.
+    pub fn crawl(&self, procs: u64) -> Crawl {
         let mut crawl = Crawl::default();
         let mut seen = BTreeSet::new();
         let mut of_a_kind: BTreeMap<String, usize> = BTreeMap::new();
@@ -108,21 +127,23 @@ impl Server {
                 .into();
         queue.push_back("/mmu?mode=details&window=1000000&flags=system%7Cstw%7Cbackground%7Cassist".to_owned());
         queue.extend(MMU_FLAGS.map(|flags| format!("/mmu?mode=plot&flags={}", flags.replace('|', "%7C"))));
-        let graphs = can_draw_graphs();
+        // The tool has graphviz draw them, which takes long and shows nothing that the raw profile doesn't: a few will do.
+        let mut graphs = if can_draw_graphs() { MOST_GRAPHS } else { 0 };
         while let Some(target) = queue.pop_front() {
             if !seen.insert(target.clone()) {
                 continue;
             }
-            if is_graph(&target) && !graphs {
-                // The same numbers without the picture.
+            if is_graph(&target) && graphs == 0 {
                 queue.push_back(format!("{target}{}raw=1", if target.contains('?') { '&' } else { '?' }));
-                *crawl.left_out.entry("graph without graphviz".into()).or_default() += 1;
+                *crawl.left_out.entry("graph".into()).or_default() += 1;
                 continue;
             }
+            graphs -= usize::from(is_graph(&target));
             let count = of_a_kind.entry(kind(&target)).or_default();
             *count += 1;
-            // The seven MMU plots are one kind by name and seven by meaning.
-            if *count > MOST_OF_A_KIND {
+            let timeline = target.starts_with("/jsontrace") && !target.contains("view=");
+            let slow = target.contains("flags=perProc") && procs > MOST_PROCS_PER_GOROUTINE;
+            if slow || *count > if timeline { MOST_TIMELINES_OF_A_KIND } else { MOST_OF_A_KIND } {
                 *crawl.left_out.entry(format!("more of {}", kind(&target))).or_default() += 1;
                 continue;
             }
@@ -146,11 +167,25 @@ impl Server {
         let path = target.split('?').next().unwrap_or_default();
         match path {
             "/jsontrace" => {
+                let view = ["view=proc", "view=thread"].into_iter().find(|v| target.contains(v));
+                let first = view.is_some_and(|v| {
+                    !crawl.pages.keys().any(|p| p != target && p.starts_with("/json") && p.contains(v))
+                });
+                if !first && crawl.json_read + response.body.len() > JSON_BUDGET {
+                    *crawl.left_out.entry("JSON fetched and not read".into()).or_default() += 1;
+                    // The tool answers with nothing at all where it fails.
+                    return response
+                        .body
+                        .trim_ascii_end()
+                        .ends_with(b"}")
+                        .then(Vec::new)
+                        .ok_or("the timeline breaks off".into());
+                }
                 let timeline = Timeline::parse(&response.body)?;
-                if target.contains("view=proc") {
-                    crawl.by_proc.merge(timeline);
-                } else if target.contains("view=thread") {
-                    crawl.by_thread.merge(timeline);
+                match view {
+                    Some("view=proc") => crawl.by_proc.merge(timeline),
+                    Some(_) => crawl.by_thread.merge(timeline),
+                    None => crawl.json_read += response.body.len(),
                 }
                 Ok(Vec::new())
             }

@@ -5,21 +5,26 @@ use core::ffi::{c_int, c_void};
 use libc::{pthread_cond_t, pthread_mutex_t, pthread_t, timespec};
 
 use super::mutex::wake_by_mutex_unlock;
-use super::real::{Ptr, as_wait, call, hooks};
+use super::real::{Ptr, as_wait, c_fn, call, hooks};
 use super::threads::{Start, What};
-use super::waiters::{ANY, WAITERS, as_wait_on};
+use super::waiters::{ANY, WAITERS, as_entered_wait, as_wait_on, enter, wake};
 use crate::hook;
 use crate::hook::thread;
 
-// glibc's `mtx_t` and `cnd_t` are a `pthread_mutex_t` and a `pthread_cond_t` by another name, and `thrd_t` is a `pthread_t`.
+// glibc's `mtx_t` and `cnd_t` are a `pthread_mutex_t` and a `pthread_cond_t` by another name, and `thrd_t` is a
+// `pthread_t`.
 type Mutex = *mut pthread_mutex_t;
 type Cond = *mut pthread_cond_t;
+
+/// What a thread of this kind runs.
+type Body = c_fn!(fn(Ptr) -> c_int);
 
 hooks! {
     plain {}
     own {
-        fn thrd_create(to: *mut pthread_t, start: unsafe extern "C-unwind" fn(Ptr) -> c_int, arg: Ptr) -> c_int;
+        fn thrd_create(to: *mut pthread_t, start: *const (), arg: Ptr) -> c_int;
         fn thrd_join(thread: pthread_t, to: *mut c_int) -> c_int;
+        fn pthread_tryjoin_np(thread: pthread_t, to: *mut Ptr) -> c_int, else code;
         fn thrd_sleep(time: *const timespec, left: *mut timespec) -> c_int;
         fn mtx_trylock(lock: Mutex) -> c_int;
         fn mtx_lock(lock: Mutex) -> c_int;
@@ -41,7 +46,7 @@ unsafe extern "C-unwind" fn run(at: *mut c_void) -> c_int {
     let what = unsafe { Start::take(at) };
     thread::born(what.birth);
     // SAFETY: it was a function of this type when `thrd_create` took it.
-    let start = unsafe { core::mem::transmute::<*const (), unsafe extern "C-unwind" fn(Ptr) -> c_int>(what.start) };
+    let start = unsafe { core::mem::transmute::<*const (), Body>(what.start) };
     // SAFETY: as the program asked.
     unsafe { start(what.arg) }
 }
@@ -50,17 +55,13 @@ unsafe extern "C-unwind" fn run(at: *mut c_void) -> c_int {
 ///
 /// # Safety
 /// As for the real function.
-pub unsafe extern "C-unwind" fn thrd_create(
-    to: *mut pthread_t,
-    start: unsafe extern "C-unwind" fn(Ptr) -> c_int,
-    arg: Ptr,
-) -> c_int {
+pub unsafe extern "C-unwind" fn thrd_create(to: *mut pthread_t, start: *const (), arg: Ptr) -> c_int {
     let Some(place) = Start::claim() else {
         return call!(real::thrd_create(to, start, arg));
     };
     let birth = thread::create();
-    let at = place.leave(What { birth, start: start as *const (), arg });
-    let result = call!(real::thrd_create(to, run, at));
+    let at = place.leave(What { birth, start, arg });
+    let result = call!(real::thrd_create(to, run as *const (), at));
     if result != SUCCESS {
         // SAFETY: there is no thread that could have taken it.
         unsafe { Start::take(at) };
@@ -74,6 +75,16 @@ pub unsafe extern "C-unwind" fn thrd_create(
 /// # Safety
 /// As for the real function.
 pub unsafe extern "C-unwind" fn thrd_join(thread: pthread_t, to: *mut c_int) -> c_int {
+    let mut result: Ptr = core::ptr::null_mut();
+    // A thread that has ended is joined without a record, as in `pthread_join`; its result is an integer in a pointer's
+    // place.
+    if call!(real::pthread_tryjoin_np(thread, &mut result)) == 0 {
+        if !to.is_null() {
+            // SAFETY: the caller's: null or a valid place.
+            unsafe { *to = result.addr() as c_int };
+        }
+        return SUCCESS;
+    }
     as_wait_on!(Join, thread as usize, ANY, real::thrd_join(thread, to))
 }
 
@@ -85,28 +96,36 @@ pub unsafe extern "C-unwind" fn thrd_sleep(time: *const timespec, left: *mut tim
     as_wait!(Sleep, real::thrd_sleep(time, left))
 }
 
-/// `mtx_lock`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn mtx_lock(lock: Mutex) -> c_int {
-    match call!(real::mtx_trylock(lock)) {
-        BUSY => as_wait_on!(Sync, lock.addr(), ANY, real::mtx_lock(lock)),
-        SUCCESS => SUCCESS,
-        _ => call!(real::mtx_lock(lock)),
-    }
+/// As for the pthread mutex.
+macro_rules! locks {
+    ($( fn $name:ident(lock: Mutex $(, $a:ident: $t:ty)*); )*) => { $(
+        #[doc = concat!("`", stringify!($name), "`.\n\n# Safety\nAs for the real function.")]
+        pub unsafe extern "C-unwind" fn $name(lock: Mutex $(, $a: $t)*) -> c_int {
+            #[cold]
+            #[inline(never)]
+            unsafe extern "C-unwind" fn not_free(answer: c_int, lock: Mutex $(, $a: $t)*) -> c_int {
+                if answer != BUSY {
+                    return call!(real::$name(lock $(, $a)*));
+                }
+                let ticket = enter(lock.addr(), ANY);
+                if call!(real::mtx_trylock(lock)) == SUCCESS {
+                    WAITERS.retract(ticket);
+                    return SUCCESS;
+                }
+                as_entered_wait!(Sync, ticket, real::$name(lock $(, $a)*))
+            }
+            match call!(real::mtx_trylock(lock)) {
+                SUCCESS => SUCCESS,
+                // SAFETY: the caller's promise to the hook.
+                answer => unsafe { not_free(answer, lock $(, $a)*) },
+            }
+        }
+    )* };
 }
 
-/// `mtx_timedlock`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn mtx_timedlock(lock: Mutex, until: *const timespec) -> c_int {
-    match call!(real::mtx_trylock(lock)) {
-        BUSY => as_wait_on!(Sync, lock.addr(), ANY, real::mtx_timedlock(lock, until)),
-        SUCCESS => SUCCESS,
-        _ => call!(real::mtx_timedlock(lock, until)),
-    }
+locks! {
+    fn mtx_lock(lock: Mutex);
+    fn mtx_timedlock(lock: Mutex, until: *const timespec);
 }
 
 /// `mtx_unlock`.
@@ -126,7 +145,7 @@ pub unsafe extern "C-unwind" fn mtx_unlock(lock: Mutex) -> c_int {
 /// As for the real function.
 pub unsafe extern "C-unwind" fn cnd_wait(cond: Cond, lock: Mutex) -> c_int {
     if hook::on() {
-        WAITERS.wake(lock.addr(), ANY, 1);
+        wake(lock.addr(), ANY, 1);
     }
     as_wait_on!(CondWait, cond.addr(), ANY, real::cnd_wait(cond, lock))
 }
@@ -137,7 +156,7 @@ pub unsafe extern "C-unwind" fn cnd_wait(cond: Cond, lock: Mutex) -> c_int {
 /// As for the real function.
 pub unsafe extern "C-unwind" fn cnd_timedwait(cond: Cond, lock: Mutex, until: *const timespec) -> c_int {
     if hook::on() {
-        WAITERS.wake(lock.addr(), ANY, 1);
+        wake(lock.addr(), ANY, 1);
     }
     as_wait_on!(CondWait, cond.addr(), ANY, real::cnd_timedwait(cond, lock, until))
 }
@@ -148,7 +167,7 @@ pub unsafe extern "C-unwind" fn cnd_timedwait(cond: Cond, lock: Mutex, until: *c
 /// As for the real function.
 pub unsafe extern "C-unwind" fn cnd_signal(cond: Cond) -> c_int {
     if hook::on() {
-        WAITERS.wake(cond.addr(), ANY, 1);
+        wake(cond.addr(), ANY, 1);
     }
     call!(real::cnd_signal(cond))
 }
@@ -159,7 +178,7 @@ pub unsafe extern "C-unwind" fn cnd_signal(cond: Cond) -> c_int {
 /// As for the real function.
 pub unsafe extern "C-unwind" fn cnd_broadcast(cond: Cond) -> c_int {
     if hook::on() {
-        WAITERS.wake(cond.addr(), ANY, u32::MAX);
+        wake(cond.addr(), ANY, u32::MAX);
     }
     call!(real::cnd_broadcast(cond))
 }

@@ -7,14 +7,16 @@ use core::sync::atomic::Ordering::Relaxed;
 use libc::{clockid_t, pthread_barrier_t, pthread_cond_t, pthread_mutex_t, sem_t, timespec};
 
 use super::real::{call, errno, hooks, set_errno};
-use super::waiters::{ANY, WAITERS, as_wait_on};
+use super::waiters::{ANY, WAITERS, as_entered_wait, as_wait_on, enter, wake};
 use crate::hook;
 
 hooks! {
     plain {}
     own {
         fn pthread_cond_wait(cond: *mut pthread_cond_t, lock: *mut pthread_mutex_t) -> c_int, else code;
-        fn pthread_cond_timedwait(cond: *mut pthread_cond_t, lock: *mut pthread_mutex_t, until: *const timespec) -> c_int, else code;
+        fn pthread_cond_timedwait(
+            cond: *mut pthread_cond_t, lock: *mut pthread_mutex_t, until: *const timespec,
+        ) -> c_int, else code;
         fn pthread_cond_clockwait(
             cond: *mut pthread_cond_t, lock: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec,
         ) -> c_int, else code;
@@ -34,7 +36,7 @@ hooks! {
 macro_rules! wait {
     ($cond:ident, $lock:ident, real::$f:ident($($a:expr),*)) => {{
         if hook::on() {
-            WAITERS.wake($lock.addr(), ANY, 1);
+            wake($lock.addr(), ANY, 1);
         }
         as_wait_on!(CondWait, $cond.addr(), ANY, real::$f($($a),*))
     }};
@@ -79,7 +81,7 @@ pub unsafe extern "C-unwind" fn pthread_cond_clockwait(
 /// As for the real function.
 pub unsafe extern "C-unwind" fn pthread_cond_signal(cond: *mut pthread_cond_t) -> c_int {
     if hook::on() {
-        WAITERS.wake(cond.addr(), ANY, 1);
+        wake(cond.addr(), ANY, 1);
     }
     call!(real::pthread_cond_signal(cond))
 }
@@ -90,50 +92,49 @@ pub unsafe extern "C-unwind" fn pthread_cond_signal(cond: *mut pthread_cond_t) -
 /// As for the real function.
 pub unsafe extern "C-unwind" fn pthread_cond_broadcast(cond: *mut pthread_cond_t) -> c_int {
     if hook::on() {
-        WAITERS.wake(cond.addr(), ANY, u32::MAX);
+        wake(cond.addr(), ANY, u32::MAX);
     }
     call!(real::pthread_cond_broadcast(cond))
 }
 
-/// A wait on a semaphore. It is a cancellation point even when the semaphore is to be had at once, which a try is not.
-macro_rules! down {
-    ($sem:ident, real::$f:ident($($a:expr),*)) => {{
-        call!(real::pthread_testcancel());
-        let saved = errno();
-        if call!(real::sem_trywait($sem)) == 0 {
-            return 0;
+/// Waits on a semaphore. They are cancellation points even when the semaphore is to be had at once, which a try is not.
+/// Tried twice, as a mutex is.
+macro_rules! downs {
+    ($( fn $name:ident(sem: *mut sem_t $(, $a:ident: $t:ty)*); )*) => { $(
+        #[doc = concat!("`", stringify!($name), "`.\n\n# Safety\nAs for the real function.")]
+        pub unsafe extern "C-unwind" fn $name(sem: *mut sem_t $(, $a: $t)*) -> c_int {
+            #[cold]
+            #[inline(never)]
+            unsafe extern "C-unwind" fn not_free(errno_before: c_int, sem: *mut sem_t $(, $a: $t)*) -> c_int {
+                let busy = errno() == libc::EAGAIN;
+                set_errno(errno_before);
+                if !busy {
+                    return call!(real::$name(sem $(, $a)*));
+                }
+                let ticket = enter(sem.addr(), ANY);
+                let taken = call!(real::sem_trywait(sem)) == 0;
+                set_errno(errno_before);
+                if taken {
+                    WAITERS.retract(ticket);
+                    return 0;
+                }
+                as_entered_wait!(Sync, ticket, real::$name(sem $(, $a)*))
+            }
+            call!(real::pthread_testcancel());
+            let errno_before = errno();
+            match call!(real::sem_trywait(sem)) {
+                0 => 0,
+                // SAFETY: the caller's promise to the hook.
+                _ => unsafe { not_free(errno_before, sem $(, $a)*) },
+            }
         }
-        let busy = errno() == libc::EAGAIN;
-        set_errno(saved);
-        if !busy {
-            return call!(real::$f($($a),*));
-        }
-        as_wait_on!(Sync, $sem.addr(), ANY, real::$f($($a),*))
-    }};
+    )* };
 }
 
-/// `sem_wait`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn sem_wait(sem: *mut sem_t) -> c_int {
-    down!(sem, real::sem_wait(sem))
-}
-
-/// `sem_timedwait`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn sem_timedwait(sem: *mut sem_t, until: *const timespec) -> c_int {
-    down!(sem, real::sem_timedwait(sem, until))
-}
-
-/// `sem_clockwait`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn sem_clockwait(sem: *mut sem_t, clock: clockid_t, until: *const timespec) -> c_int {
-    down!(sem, real::sem_clockwait(sem, clock, until))
+downs! {
+    fn sem_wait(sem: *mut sem_t);
+    fn sem_timedwait(sem: *mut sem_t, until: *const timespec);
+    fn sem_clockwait(sem: *mut sem_t, clock: clockid_t, until: *const timespec);
 }
 
 /// `sem_post`.
@@ -142,7 +143,7 @@ pub unsafe extern "C-unwind" fn sem_clockwait(sem: *mut sem_t, clock: clockid_t,
 /// As for the real function.
 pub unsafe extern "C-unwind" fn sem_post(sem: *mut sem_t) -> c_int {
     if hook::on() {
-        WAITERS.wake(sem.addr(), ANY, 1);
+        wake(sem.addr(), ANY, 1);
     }
     call!(real::sem_post(sem))
 }
@@ -152,12 +153,16 @@ pub unsafe extern "C-unwind" fn sem_post(sem: *mut sem_t) -> c_int {
 /// # Safety
 /// As for the real function.
 pub unsafe extern "C-unwind" fn pthread_barrier_wait(barrier: *mut pthread_barrier_t) -> c_int {
-    // How many threads the barrier is for: the third word of glibc's since 2.22. With another layout the last one seems to wait too.
+    // How many threads the barrier is for: the third word of glibc's since 2.22. With another layout the last one seems
+    // to wait too.
     // SAFETY: a live barrier, by the caller of the hook, of eight words.
     let threads = unsafe { AtomicU32::from_ptr(barrier.cast::<u32>().wrapping_add(2)) }.load(Relaxed);
-    if hook::on() && WAITERS.count(barrier.addr(), ANY) + 1 >= threads {
-        WAITERS.wake(barrier.addr(), ANY, u32::MAX);
+    // Entered before counting: of those who come last at the same time, at least one finds the number complete.
+    let ticket = enter(barrier.addr(), ANY);
+    if hook::on() && WAITERS.count(barrier.addr(), ANY) >= threads {
+        WAITERS.retract(ticket);
+        wake(barrier.addr(), ANY, u32::MAX);
         return call!(real::pthread_barrier_wait(barrier));
     }
-    as_wait_on!(Sync, barrier.addr(), ANY, real::pthread_barrier_wait(barrier))
+    as_entered_wait!(Sync, ticket, real::pthread_barrier_wait(barrier))
 }

@@ -1,9 +1,10 @@
 //! What is known of file descriptors: which are sockets that the program waits on in the call itself.
 //!
-//! Only such a socket's calls can be shown as waiting for the network; all else is a system call, short or long. What is known here may be out of
-//! date (a descriptor closed and opened again behind our back): then a wait has the other name in the trace, and nothing else happens, because no call of the
-//! program is ever changed by what is known here. That is also why readiness is asked for by `poll` and not by a first try with `MSG_DONTWAIT`,
-//! which would cut `MSG_WAITALL`, low-water marks and large sends short.
+//! Only such a socket's calls can be shown as waiting for the network; all else is a system call, short or long. What
+//! is known here may be out of date (a descriptor closed and opened again behind our back): then a wait has the other
+//! name in the trace, and nothing else happens, because no call of the program is ever changed by what is known here.
+//! That is also why readiness is asked for by `poll` and not by a first try with `MSG_DONTWAIT`, which would cut
+//! `MSG_WAITALL`, low-water marks and large sends short.
 
 use core::ffi::c_int;
 use core::sync::atomic::AtomicU8;
@@ -59,8 +60,8 @@ pub(super) fn set_nonblocking(fd: c_int, nonblocking: bool) {
     }
 }
 
-/// Whether a call on `fd` that needs one of `events` will wait for the network: `fd` is a socket in blocking mode, and not ready.
-/// Leaves `errno` alone.
+/// Whether a call on `fd` that needs one of `events` will wait for the network: `fd` is a socket in blocking mode, and
+/// not ready. Leaves `errno` alone.
 pub(super) fn waits(fd: c_int, events: i16) -> bool {
     blocks(fd) && !ready(fd, events)
 }

@@ -1,16 +1,17 @@
-//! Reading, writing and the rest that is done to an open file. A `read` or `write` that waits on a socket shows as waiting for the network.
+//! Reading, writing and the rest that is done to an open file. A `read` or `write` that waits on a socket shows as
+//! waiting for the network.
 //!
-//! Not hooked: what only looks at or sets a number that the kernel holds and can neither wait nor touch a device (`lseek`, `dup`,
-//! `fcntl(F_GETFL)`, `umask`). They take less time than it would take to record them, and std makes an `lseek` with nearly every read of a file.
+//! Not hooked: what only looks at or sets a number that the kernel holds and can neither wait nor touch a device
+//! (`lseek`, `dup`, `fcntl(F_GETFL)`, `umask`). They take less time than it would take to record them, and std makes an
+//! `lseek` with nearly every read of a file.
 
 use core::ffi::{c_int, c_uint, c_ulong};
 
 use libc::{epoll_event, iovec, loff_t, mode_t, off_t};
 
 use super::descriptor;
-use super::real::{Ptr, Str, as_syscall, call, hooks};
+use super::real::{Ptr, Str, as_syscall, call, hooks, recorded};
 use super::sockets::as_network;
-use crate::hook;
 
 hooks! {
     plain {
@@ -47,11 +48,14 @@ hooks! {
         fn lockf(fd: c_int, what: c_int, len: off_t) -> c_int = fcntl;
         fn lockf64(fd: c_int, what: c_int, len: off_t) -> c_int = fcntl;
 
-        fn copy_file_range(from: c_int, at: *mut loff_t, to: c_int, to_at: *mut loff_t, len: usize, flags: c_uint) -> isize
+        fn copy_file_range(
+            from: c_int, at: *mut loff_t, to: c_int, to_at: *mut loff_t, len: usize, flags: c_uint,
+        ) -> isize
             = copy_file_range, else sys(libc::SYS_copy_file_range);
         fn sendfile(to: c_int, from: c_int, at: *mut off_t, len: usize) -> isize = sendfile;
         fn sendfile64(to: c_int, from: c_int, at: *mut off_t, len: usize) -> isize = sendfile;
-        fn splice(from: c_int, at: *mut loff_t, to: c_int, to_at: *mut loff_t, len: usize, flags: c_uint) -> isize = splice;
+        fn splice(from: c_int, at: *mut loff_t, to: c_int, to_at: *mut loff_t, len: usize, flags: c_uint) -> isize
+            = splice;
         fn tee(from: c_int, to: c_int, len: usize, flags: c_uint) -> isize = tee;
         fn vmsplice(fd: c_int, from: *const iovec, n: usize, flags: c_uint) -> isize = vmsplice;
 
@@ -103,59 +107,22 @@ hooks! {
     }
 }
 
-/// `read`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn read(fd: c_int, to: Ptr, len: usize) -> isize {
-    if !hook::on() {
-        return call!(real::read(fd, to, len));
+recorded! {
+    fn read(fd: c_int, to: Ptr, len: usize) -> isize {
+        as_network!(fd, libc::POLLIN, read, real::read(fd, to, len))
     }
-    as_network!(fd, libc::POLLIN, read, real::read(fd, to, len))
-}
-
-/// `read` with the check of `_FORTIFY_SOURCE`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn __read_chk(fd: c_int, to: Ptr, len: usize, room: usize) -> isize {
-    if !hook::on() {
-        return call!(real::__read_chk(fd, to, len, room));
+    fn __read_chk(fd: c_int, to: Ptr, len: usize, room: usize) -> isize {
+        as_network!(fd, libc::POLLIN, read, real::__read_chk(fd, to, len, room))
     }
-    as_network!(fd, libc::POLLIN, read, real::__read_chk(fd, to, len, room))
-}
-
-/// `write`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn write(fd: c_int, from: Ptr, len: usize) -> isize {
-    if !hook::on() {
-        return call!(real::write(fd, from, len));
+    fn write(fd: c_int, from: Ptr, len: usize) -> isize {
+        as_network!(fd, libc::POLLOUT, write, real::write(fd, from, len))
     }
-    as_network!(fd, libc::POLLOUT, write, real::write(fd, from, len))
-}
-
-/// `readv`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn readv(fd: c_int, to: *const iovec, n: c_int) -> isize {
-    if !hook::on() {
-        return call!(real::readv(fd, to, n));
+    fn readv(fd: c_int, to: *const iovec, n: c_int) -> isize {
+        as_network!(fd, libc::POLLIN, readv, real::readv(fd, to, n))
     }
-    as_network!(fd, libc::POLLIN, readv, real::readv(fd, to, n))
-}
-
-/// `writev`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn writev(fd: c_int, from: *const iovec, n: c_int) -> isize {
-    if !hook::on() {
-        return call!(real::writev(fd, from, n));
+    fn writev(fd: c_int, from: *const iovec, n: c_int) -> isize {
+        as_network!(fd, libc::POLLOUT, writev, real::writev(fd, from, n))
     }
-    as_network!(fd, libc::POLLOUT, writev, real::writev(fd, from, n))
 }
 
 /// `close`.
@@ -240,7 +207,8 @@ fn control(fd: c_int, what: c_int, arg: c_ulong) -> bool {
 /// As for the real function.
 pub unsafe extern "C-unwind" fn ioctl(fd: c_int, what: c_ulong, arg: c_ulong) -> c_int {
     if what == libc::FIONBIO {
-        // std sets a socket's mode in this way. The argument is behind a pointer that only the kernel may trust: ask when it matters.
+        // std sets a socket's mode in this way. The argument is behind a pointer that only the kernel may trust: ask
+        // when it matters.
         descriptor::forget(fd);
     }
     as_syscall!(ioctl, real::ioctl(fd, what, arg))

@@ -1,14 +1,15 @@
-//! The futex system call: waits and wakes of std, parking_lot, crossbeam and everything else that calls `syscall(SYS_futex, ..)`.
+//! The futex system call: waits and wakes of std, parking_lot, crossbeam and everything else that calls
+//! `syscall(SYS_futex, ..)`.
 //!
-//! A wait is recorded only if the word still has the awaited value at the last moment: waits that find it changed return at once and outnumber
-//! the real ones a hundred to one under contention. A wake is not recorded as a system call: whom it wakes is what matters, and a wake of nobody
-//! is no news.
+//! A wait is recorded only if the word still has the awaited value at the last moment: waits that find it changed
+//! return at once and outnumber the real ones a hundred to one under contention. A wake is not recorded as a system
+//! call: whom it wakes is what matters, and a wake of nobody is no news.
 
 use core::ffi::{c_int, c_long};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, fence};
 
-use super::waiters::{ANY, Ticket, WAITERS};
+use super::waiters::{self, ANY, Ticket, WAITERS};
 use crate::hook;
 use crate::hook::thread::{self, Reason};
 
@@ -37,6 +38,8 @@ pub(super) fn before(a: [usize; 6]) -> After {
             libc::FUTEX_LOCK_PI | FUTEX_LOCK_PI2 | libc::FUTEX_WAIT_REQUEUE_PI => block(Ticket::NONE),
             _ => After::Nothing,
         },
+        // Whether FUTEX_WAKE_OP wakes at its second address too, only the kernel will know: who waits there wakes
+        // unattributed.
         libc::FUTEX_WAKE | libc::FUTEX_WAKE_OP => wake(address, ANY, value),
         libc::FUTEX_WAKE_BITSET => wake(address, third as u32, value),
         libc::FUTEX_UNLOCK_PI => wake(address, ANY, 1),
@@ -78,7 +81,8 @@ fn wait(address: usize, value: u32, mask: u32) -> After {
         return block(Ticket::NONE);
     }
     let ticket = WAITERS.push(address, mask, thread::waiter());
-    // A waker that changed the word before it could see our entry shows here, unless it is changing it now: then the kernel sees it.
+    // A waker that changed the word before it could see our entry shows here, unless it is changing it now: then the
+    // kernel sees it.
     if !holds(address, value) {
         WAITERS.retract(ticket);
         return After::Nothing;
@@ -92,10 +96,10 @@ fn block(ticket: Ticket) -> After {
 }
 
 fn wake(address: usize, mask: u32, count: u32) -> After {
-    // With the SeqCst in `Waiters::push`: the change of the word comes before the look at the table, as the waiter's entry comes before its
-    // look at the word.
+    // With the SeqCst in `Waiters::push`: the change of the word comes before the look at the table, as the waiter's
+    // entry comes before its look at the word.
     fence(SeqCst);
-    WAITERS.wake(address, mask, count);
+    waiters::wake(address, mask, count);
     After::Nothing
 }
 
@@ -110,8 +114,8 @@ fn holds(address: usize, value: u32) -> bool {
     if address == 0 || !address.is_multiple_of(align_of::<AtomicU32>()) {
         return false;
     }
-    // SAFETY: the program hands this address to the kernel as that of a live futex word, which by its nature other threads
-    // and processes may change.
+    // SAFETY: the program hands this address to the kernel as that of a live futex word, which by its nature other
+    // threads and processes may change.
     let word = unsafe { AtomicU32::from_ptr(core::ptr::with_exposed_provenance_mut(address)) };
     word.load(Relaxed) == value
 }

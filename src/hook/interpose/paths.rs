@@ -1,7 +1,8 @@
-//! What is done to files by name: opening, looking, making, renaming, removing. All of it can wait for a disk or a server.
+//! What is done to files by name: opening, looking, making, renaming, removing. All of it can wait for a disk or a
+//! server.
 //!
-//! `readdir` is not hooked: it is served from a buffer of 32 KiB, and which of its calls will ask the kernel is not to be known from outside;
-//! opening and closing the directory are.
+//! `readdir` is not hooked: it is served from a buffer of 32 KiB, and which of its calls will ask the kernel is not to
+//! be known from outside; opening and closing the directory are.
 
 use core::ffi::{c_int, c_uint};
 

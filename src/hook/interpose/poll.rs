@@ -1,9 +1,10 @@
 //! Waiting for any of several files: `poll`, `select` and `epoll`.
 //!
-//! A loop that always has work makes these calls as often as one that waits, and the two must not look the same. So a call that may wait is first made
-//! with a time of zero: if that finds something, or fails, it is the answer, and the call was a short system call. If it finds nothing, it has
-//! changed nothing either (edge-triggered and one-shot events of `epoll` are taken by being returned, signals are delivered by failing), and
-//! the program's own call follows, as a wait. `select` overwrites its arguments; there a copy is asked.
+//! A loop that always has work makes these calls as often as one that waits, and the two must not look the same. So a
+//! call that may wait is first made with a time of zero: if that finds something, or fails, it is the answer, and the
+//! call was a short system call. If it finds nothing, it has changed nothing either (edge-triggered and one-shot events
+//! of `epoll` are taken by being returned, signals are delivered by failing), and the program's own call follows, as a
+//! wait. `select` overwrites its arguments; there a copy is asked.
 
 use core::ffi::{c_int, c_ulong};
 
@@ -164,7 +165,8 @@ pub unsafe extern "C-unwind" fn pselect(
     as_wait!(Network, real::pselect(n, r, w, e, timeout, mask))
 }
 
-/// Whether `select` would return at once: asked on copies of the sets, without `errno`. No for more files than fit in an `fd_set`.
+/// Whether `select` would return at once: asked on copies of the sets, without `errno`. No for more files than fit in
+/// an `fd_set`.
 ///
 /// # Safety
 /// Each set must be null or hold `n` bits.

@@ -1,7 +1,8 @@
 //! Child processes, signals and System V messages: starting, waiting, and unloading code.
 //!
-//! Not hooked: `fork`, `vfork` and `exec*`. A child of `vfork` runs on this process's memory and may end in any hook, and what `exec` starts is another program;
-//! the tracer learns of `fork` by `pthread_atfork`. `dlopen` is not hooked either: it searches by who called it, and that would be us.
+//! Not hooked: `fork`, `vfork` and `exec*`. A child of `vfork` runs on this process's memory and may end in any hook,
+//! and what `exec` starts is another program; the tracer learns of `fork` by `pthread_atfork`. `dlopen` is not hooked
+//! either: it searches by who called it, and that would be us.
 
 use core::ffi::{c_char, c_int, c_long};
 
@@ -17,10 +18,12 @@ hooks! {
         fn wait4(pid: pid_t, status: *mut c_int, flags: c_int, usage: Ptr) -> pid_t = wait4;
         fn waitid(kind: idtype_t, id: id_t, info: Ptr, flags: c_int) -> c_int = waitid;
         fn posix_spawn(
-            pid: *mut pid_t, path: Str, actions: Ptr, attributes: Ptr, argv: *const *mut c_char, env: *const *mut c_char,
+            pid: *mut pid_t, path: Str, actions: Ptr, attributes: Ptr,
+            argv: *const *mut c_char, env: *const *mut c_char,
         ) -> c_int = posix_spawn, else code;
         fn posix_spawnp(
-            pid: *mut pid_t, file: Str, actions: Ptr, attributes: Ptr, argv: *const *mut c_char, env: *const *mut c_char,
+            pid: *mut pid_t, file: Str, actions: Ptr, attributes: Ptr,
+            argv: *const *mut c_char, env: *const *mut c_char,
         ) -> c_int = posix_spawn, else code;
         fn system(command: Str) -> c_int = system;
         fn popen(command: Str, mode: Str) -> *mut FILE = popen;
@@ -40,7 +43,9 @@ hooks! {
         fn mq_timedsend(queue: c_int, from: Str, len: usize, priority: u32, until: *const timespec) -> c_int
             = mq_timedsend;
         fn mq_receive(queue: c_int, to: *mut c_char, len: usize, priority: *mut u32) -> isize = mq_timedreceive;
-        fn mq_timedreceive(queue: c_int, to: *mut c_char, len: usize, priority: *mut u32, until: *const timespec) -> isize
+        fn mq_timedreceive(
+            queue: c_int, to: *mut c_char, len: usize, priority: *mut u32, until: *const timespec,
+        ) -> isize
             = mq_timedreceive;
     }
     own {

@@ -1,4 +1,5 @@
-//! `syscall` itself: how std, parking_lot and crossbeam reach the futex, and C programs whatever their libc has no function for.
+//! `syscall` itself: how std, parking_lot and crossbeam reach the futex, and C programs whatever their libc has no
+//! function for.
 
 use core::ffi::c_long;
 
@@ -12,12 +13,14 @@ use crate::record::syscall_name::SyscallName;
 hooks! {
     plain {}
     own {
-        // Variadic in C; six arguments are passed in the same places, and those that the caller did not pass are not read by the kernel.
+        // Variadic in C; six arguments are passed in the same places, and those that the caller did not pass are not
+        // read by the kernel.
         fn syscall(n: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long, else raw;
     }
 }
 
-/// Not a system call of any kernel: a copy of these hooks answers `syscall(WHO_HOOKS)` with the address of its [`SELF`], libc with -1.
+/// Not a system call of any kernel: a copy of these hooks answers `syscall(WHO_HOOKS)` with the address of its
+/// [`SELF`], libc with -1.
 ///
 /// So a copy in a preloaded library finds out that the program has its own, and one of the two can keep still.
 const WHO_HOOKS: c_long = 0x7ace_c0de;
@@ -63,7 +66,8 @@ pub unsafe extern "C-unwind" fn syscall(
     result
 }
 
-/// Calls that do not return, return twice, or leave this program: nothing may be open across them. And the question of above.
+/// Calls that do not return, return twice, or leave this program: nothing may be open across them. And the question of
+/// above.
 fn passes(n: c_long) -> bool {
     #[cfg(target_arch = "x86_64")]
     if matches!(n, libc::SYS_fork | libc::SYS_vfork) {
@@ -82,8 +86,8 @@ fn passes(n: c_long) -> bool {
     )
 }
 
-/// Whether another copy of the hooks stands before this one, as the program's own do before those of a preloaded library. It records
-/// each call before this copy sees it.
+/// Whether another copy of the hooks stands before this one, as the program's own do before those of a preloaded
+/// library. It records each call before this copy sees it.
 pub fn hooked_by_another() -> bool {
     // SAFETY: a lookup by name, from the start of the search order.
     let first = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"syscall".as_ptr()) };

@@ -1,12 +1,14 @@
 //! The libc functions behind the hooks: where they are, and what stands in for one that this libc does not have.
 //!
-//! A hook reaches the real function through a [`Real`], which starts out pointing at a stub that looks the function up and
-//! then calls it. So a call costs one load and an indirect jump, with no test for "known yet?", and works at any moment: in
-//! an early constructor, before `main`, in a signal handler. The program's start-up looks all of them up (`super::init`), so
-//! that the lookup, which takes the loader's lock, does not happen later.
+//! A hook reaches the real function through a [`Real`], which starts out pointing at a stub that looks the function up
+//! and then calls it. So a call costs one load and an indirect jump, with no test for "known yet?", and works at any
+//! moment: in an early constructor, before `main`, in a signal handler. The program's start-up looks all of them up
+//! (`super::init`), so that the lookup, which takes the loader's lock, does not happen later.
 //!
-//! No hook may call the real function through a helper with the Rust ABI: under `panic = "abort"` such a helper ends the process
-//! when `pthread_cancel` unwinds through it. Hence `get` returns the function, and each hook's own body, which is `C-unwind`, calls it.
+//! A thread that is cancelled, or calls `pthread_exit`, is unwound by force from inside the real function through the
+//! hook. Rust lets that pass where it sees an unwinding call in a function that may unwind, with nothing to drop. Hence
+//! all hooks are `C-unwind`, make the real call in their own body and not in a helper with the Rust ABI, and see
+//! [`c_fn`] for `panic = "abort"`.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::marker::PhantomData;
@@ -65,6 +67,22 @@ impl<F: Copy> Real<F> {
     }
 }
 
+/// The type of a libc function, or of one that libc calls.
+#[cfg(panic = "unwind")]
+macro_rules! c_fn {
+    (fn($($t:ty),*) -> $r:ty) => { unsafe extern "C-unwind" fn($($t),*) -> $r };
+}
+
+/// The type of a libc function, or of one that libc calls.
+///
+/// Under `panic = "abort"` Rust ends the process wherever an unwinding call unwinds. A call that does not say it can is
+/// left without a landing pad, and its function without a personality, so that the unwinder goes by, as it does in C.
+#[cfg(not(panic = "unwind"))]
+macro_rules! c_fn {
+    (fn($($t:ty),*) -> $r:ty) => { unsafe extern "C" fn($($t),*) -> $r };
+}
+pub(super) use c_fn;
+
 enum Found {
     At(*mut ()),
     Nowhere,
@@ -76,8 +94,9 @@ enum Found {
 /// as bad as not having the guard: it is for loaders that allocate while looking up, which are old and rare.
 static RESOLVER: AtomicI32 = AtomicI32::new(0);
 
-/// Functions that exist more than once. `dlsym` has given the oldest one in some glibc releases, and the old condition variables
-/// have another layout. Base versions of aarch64 are newer than all of these, and there the plain lookup is right.
+/// Functions that exist more than once. `dlsym` has given the oldest one in some glibc releases, and the old condition
+/// variables have another layout. Base versions of aarch64 are newer than all of these, and there the plain lookup is
+/// right.
 const VERSIONED: &[(&CStr, &CStr)] = &[
     (c"pthread_cond_wait", c"GLIBC_2.3.2"),
     (c"pthread_cond_timedwait", c"GLIBC_2.3.2"),
@@ -174,14 +193,17 @@ pub(super) unsafe fn raw<const N: usize>(number: libc::c_long, args: [usize; N])
     r
 }
 
-/// Declares the real functions of a family in a module `real`, and writes those hooks that do nothing but record a system call.
+/// Declares the real functions of a family in a module `real`, and writes those hooks that do nothing but record a
+/// system call.
 ///
-/// `plain { fn f(..) -> R = name; }` makes the hook and `real::f`; `own { fn f(..) -> R; }` makes `real::f` alone.
-/// `, else sys(N)` and `, else code` say what stands in where libc lacks the function: system call `N`, or `ENOSYS` as
-/// the result (the way of the pthread functions). Without it, `ENOSYS` in `errno` and the usual result of a failure.
+/// `plain { fn f(..) -> R = name; }` makes the hook and `real::f`; `own { fn f(..) -> R; }` makes `real::f` alone. `,
+/// else sys(N)` and `, else code` say what stands in where libc lacks the function: system call `N`, or `ENOSYS` as the
+/// result (the way of the pthread functions). Without it, `ENOSYS` in `errno` and the usual result of a failure.
 macro_rules! hooks {
     (
-        plain { $( fn $p:ident($($pa:ident: $pt:ty),* $(,)?) -> $pr:ty = $pn:ident $(, else $pk:ident $(($pc:expr))?)?; )* }
+        plain { $(
+            fn $p:ident($($pa:ident: $pt:ty),* $(,)?) -> $pr:ty = $pn:ident $(, else $pk:ident $(($pc:expr))?)?;
+        )* }
         own { $( fn $o:ident($($oa:ident: $ot:ty),* $(,)?) -> $or:ty $(, else $ok:ident $(($oc:expr))?)?; )* }
     ) => {
         pub(super) mod real {
@@ -197,21 +219,38 @@ macro_rules! hooks {
                 $( $o.resolve(); )*
             }
         }
-        $(
-            #[doc = concat!("`", stringify!($p), "`, recorded as a system call.\n\n# Safety\nAs for the real function.")]
-            pub unsafe extern "C-unwind" fn $p($($pa: $pt),*) -> $pr {
-                $crate::hook::interpose::real::as_syscall!($pn, real::$p($($pa),*))
-            }
-        )*
+        $crate::hook::interpose::real::recorded! {
+            $( fn $p($($pa: $pt),*) -> $pr { $crate::hook::interpose::real::as_syscall!($pn, real::$p($($pa),*)) } )*
+        }
     };
 }
 pub(super) use hooks;
+
+/// Hooks that call the real function and nothing else while tracing is off.
+///
+/// What they do while it is on is a function of its own, so that the other path is a load, a branch and a jump, without
+/// a frame.
+macro_rules! recorded {
+    ($( fn $name:ident($($a:ident: $t:ty),* $(,)?) -> $r:ty $on:block )*) => { $(
+        #[doc = concat!("`", stringify!($name), "`.\n\n# Safety\nAs for the real function.")]
+        pub unsafe extern "C-unwind" fn $name($($a: $t),*) -> $r {
+            #[inline(never)]
+            unsafe extern "C-unwind" fn on($($a: $t),*) -> $r $on
+            if !$crate::hook::on() {
+                return $crate::hook::interpose::real::call!(real::$name($($a),*));
+            }
+            // SAFETY: the caller's promise to the hook.
+            unsafe { on($($a),*) }
+        }
+    )* };
+}
+pub(super) use recorded;
 
 /// One `Real`, with its stub and its stand-in.
 macro_rules! real_fn {
     ($name:ident [$($a:ident: $t:ty),*] $r:ty [$($how:tt)*]) => {
         pub(in crate::hook::interpose) static $name: $crate::hook::interpose::real::Real<
-            unsafe extern "C-unwind" fn($($t),*) -> $r,
+            $crate::hook::interpose::real::c_fn!(fn($($t),*) -> $r),
         > = {
             unsafe extern "C-unwind" fn first($($a: $t),*) -> $r {
                 let found = $name.resolve();
@@ -264,18 +303,20 @@ macro_rules! call {
 }
 pub(super) use call;
 
-/// Calls the real function as a system call of that name.
+/// Calls the real function as a system call of that name. The value is the call's, whenever tracing is turned on or off.
 macro_rules! as_syscall {
     ($name:ident, real::$f:ident($($a:expr),* $(,)?)) => {{
         let f = real::$f.get();
-        if !$crate::hook::on() {
-            // SAFETY: the caller's promise to the hook is the promise to the real function.
-            return unsafe { f($($a),*) };
-        }
-        let entry = $crate::hook::syscall::begin($crate::record::syscall_name::SyscallName::$name);
-        // SAFETY: as above.
+        let entry = if $crate::hook::on() {
+            Some($crate::hook::syscall::begin($crate::record::syscall_name::SyscallName::$name))
+        } else {
+            None
+        };
+        // SAFETY: the caller's promise to the hook is the promise to the real function.
         let result = unsafe { f($($a),*) };
-        $crate::hook::syscall::end(entry);
+        if let Some(entry) = entry {
+            $crate::hook::syscall::end(entry);
+        }
         result
     }};
 }

@@ -13,7 +13,9 @@ hooks! {
     }
     own {
         fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int;
-        fn clock_nanosleep(clock: clockid_t, flags: c_int, time: *const timespec, left: *mut timespec) -> c_int, else code;
+        fn clock_nanosleep(
+            clock: clockid_t, flags: c_int, time: *const timespec, left: *mut timespec,
+        ) -> c_int, else code;
         fn usleep(time: useconds_t) -> c_int;
         fn sleep(time: c_uint) -> c_uint;
     }

@@ -1,15 +1,15 @@
-//! Sockets. A call on a blocking socket that will wait shows as waiting for the network; one that can go on at once, and every call on
-//! a non-blocking socket, is a system call.
+//! Sockets. A call on a blocking socket that will wait shows as waiting for the network; one that can go on at once,
+//! and every call on a non-blocking socket, is a system call.
 //!
-//! Whether it will wait is asked by a `poll` beforehand, which costs a fifth of a microsecond while tracing, on blocking sockets only. The program's call
-//! is made once and as it is: see `descriptor`.
+//! Whether it will wait is asked by a `poll` beforehand, which costs a fifth of a microsecond while tracing, on
+//! blocking sockets only. The program's call is made once and as it is: see `descriptor`.
 
 use core::ffi::{c_char, c_int, c_uint};
 
 use libc::{addrinfo, hostent, mmsghdr, msghdr, sockaddr, socklen_t, timespec};
 
 use super::descriptor;
-use super::real::{Ptr, Str, as_syscall, as_wait, call, hooks};
+use super::real::{Ptr, Str, as_syscall, as_wait, hooks, recorded};
 use crate::hook;
 
 hooks! {
@@ -83,11 +83,9 @@ macro_rules! receive {
     }};
 }
 
+/// Sending. Tracing is on.
 macro_rules! transmit {
     ($fd:ident, $flags:expr, $name:ident, $($call:tt)*) => {{
-        if !hook::on() {
-            return call!($($call)*);
-        }
         if $flags & libc::MSG_DONTWAIT != 0 {
             as_syscall!($name, $($call)*)
         } else {
@@ -96,17 +94,24 @@ macro_rules! transmit {
     }};
 }
 
-/// `socket`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {
-    if !hook::on() {
-        return call!(real::socket(family, kind, protocol));
+recorded! {
+    fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {
+        let fd = as_syscall!(socket, real::socket(family, kind, protocol));
+        descriptor::made_socket(fd, kind & libc::SOCK_NONBLOCK != 0);
+        fd
     }
-    let fd = as_syscall!(socket, real::socket(family, kind, protocol));
-    descriptor::made_socket(fd, kind & libc::SOCK_NONBLOCK != 0);
-    fd
+    fn connect(fd: c_int, to: *const sockaddr, len: socklen_t) -> c_int {
+        // On a blocking stream socket of the internet families it waits for the other side's answer, however near that
+        // is.
+        let internet = |domain| matches!(domain, Some(libc::AF_INET | libc::AF_INET6));
+        if descriptor::blocks(fd)
+            && descriptor::option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
+            && internet(descriptor::option(fd, libc::SO_DOMAIN))
+        {
+            return as_wait!(Network, real::connect(fd, to, len));
+        }
+        as_syscall!(connect, real::connect(fd, to, len))
+    }
 }
 
 /// `socketpair`.
@@ -141,61 +146,19 @@ pub unsafe extern "C-unwind" fn accept4(fd: c_int, from: *mut sockaddr, len: *mu
     made
 }
 
-/// `connect`: on a blocking stream socket of the internet families it waits for the other side's answer.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn connect(fd: c_int, to: *const sockaddr, len: socklen_t) -> c_int {
-    if !hook::on() {
-        return call!(real::connect(fd, to, len));
+recorded! {
+    fn send(fd: c_int, from: Ptr, len: usize, flags: c_int) -> isize {
+        transmit!(fd, flags, sendto, real::send(fd, from, len, flags))
     }
-    let internet = |domain| matches!(domain, Some(libc::AF_INET | libc::AF_INET6));
-    if descriptor::blocks(fd)
-        && descriptor::option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
-        && internet(descriptor::option(fd, libc::SO_DOMAIN))
-    {
-        return as_wait!(Network, real::connect(fd, to, len));
+    fn sendto(fd: c_int, from: Ptr, len: usize, flags: c_int, to: *const sockaddr, to_len: socklen_t) -> isize {
+        transmit!(fd, flags, sendto, real::sendto(fd, from, len, flags, to, to_len))
     }
-    as_syscall!(connect, real::connect(fd, to, len))
-}
-
-/// `send`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn send(fd: c_int, from: Ptr, len: usize, flags: c_int) -> isize {
-    transmit!(fd, flags, sendto, real::send(fd, from, len, flags))
-}
-
-/// `sendto`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn sendto(
-    fd: c_int,
-    from: Ptr,
-    len: usize,
-    flags: c_int,
-    to: *const sockaddr,
-    to_len: socklen_t,
-) -> isize {
-    transmit!(fd, flags, sendto, real::sendto(fd, from, len, flags, to, to_len))
-}
-
-/// `sendmsg`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn sendmsg(fd: c_int, from: *const msghdr, flags: c_int) -> isize {
-    transmit!(fd, flags, sendmsg, real::sendmsg(fd, from, flags))
-}
-
-/// `sendmmsg`.
-///
-/// # Safety
-/// As for the real function.
-pub unsafe extern "C-unwind" fn sendmmsg(fd: c_int, from: *mut mmsghdr, n: c_uint, flags: c_int) -> c_int {
-    transmit!(fd, flags, sendmmsg, real::sendmmsg(fd, from, n, flags))
+    fn sendmsg(fd: c_int, from: *const msghdr, flags: c_int) -> isize {
+        transmit!(fd, flags, sendmsg, real::sendmsg(fd, from, flags))
+    }
+    fn sendmmsg(fd: c_int, from: *mut mmsghdr, n: c_uint, flags: c_int) -> c_int {
+        transmit!(fd, flags, sendmmsg, real::sendmmsg(fd, from, n, flags))
+    }
 }
 
 /// `recv`.

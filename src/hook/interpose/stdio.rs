@@ -1,9 +1,10 @@
-//! C streams. libc's own reads and writes inside them are not seen, so the functions themselves are hooked, by their own names.
+//! C streams. libc's own reads and writes inside them are not seen, so the functions themselves are hooked, by their
+//! own names.
 //!
-//! Most calls only move bytes of the buffer, and are let through: a program that reads a file line by line must not pay for a system call's record
-//! on each. Whether the buffer suffices is seen by its pointers, whose places in `FILE` are part of libc's binary interface, since the inlined
-//! `getc_unlocked` of old programs uses them. Another thread may use the stream at the time: then a call is recorded that was
-//! none, or one that was is not.
+//! Most calls only move bytes of the buffer, and are let through: a program that reads a file line by line must not pay
+//! for a system call's record on each. Whether the buffer suffices is seen by its pointers, whose places in `FILE` are
+//! part of libc's binary interface, since the inlined `getc_unlocked` of old programs uses them. Another thread may use
+//! the stream at the time: then a call is recorded that was none, or one that was is not.
 
 use core::ffi::{c_char, c_int};
 
@@ -60,7 +61,8 @@ unsafe fn buffered(stream: *mut FILE) -> Buffered {
     }
     let at: *const Stream = stream.cast();
     let field = |place: *const *const u8| {
-        // SAFETY: a pointer-sized field of a live `FILE`. Volatile, as another thread may be writing it; any value will do.
+        // SAFETY: a pointer-sized field of a live `FILE`. Volatile, as another thread may be writing it; any value will
+        // do.
         unsafe { place.read_volatile() }.addr()
     };
     // SAFETY: all are fields of the one live `FILE`.

@@ -1,7 +1,8 @@
 //! Threads: creating, joining, naming.
 //!
-//! A thread that the program creates starts in a function of ours, which tells the tracer whose child it is and then goes on to the program's. What that function needs is left in
-//! one of a fixed number of places, which the new thread frees at once; when all are taken the thread is created as the program asked, and shows up by itself.
+//! A thread that the program creates starts in a function of ours, which tells the tracer whose child it is and then
+//! goes on to the program's. What that function needs is left in one of a fixed number of places, which the new thread
+//! frees at once; when all are taken the thread is created as the program asked, and shows up by itself.
 //!
 //! `pthread_once` is not hooked: it runs the program's own function, and nothing may be open across that.
 
@@ -13,21 +14,26 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use libc::{clockid_t, pthread_attr_t, pthread_t, timespec};
 
-use super::real::{Ptr, call, hooks};
-use super::waiters::{ANY, WAITERS, as_wait_on};
+use super::real::{Ptr, c_fn, call, hooks};
+use super::waiters::{ANY, as_wait_on, wake};
 use crate::hook::thread::{self, Birth};
+
+/// What a thread of this kind runs.
+type Body = c_fn!(fn(Ptr) -> Ptr);
 
 hooks! {
     plain {}
     own {
         fn pthread_create(
             to: *mut pthread_t, attributes: *const pthread_attr_t,
-            start: unsafe extern "C-unwind" fn(Ptr) -> Ptr, arg: Ptr,
+            start: *const (), arg: Ptr,
         ) -> c_int, else code;
         fn pthread_join(thread: pthread_t, to: *mut Ptr) -> c_int, else code;
         fn pthread_tryjoin_np(thread: pthread_t, to: *mut Ptr) -> c_int, else code;
         fn pthread_timedjoin_np(thread: pthread_t, to: *mut Ptr, until: *const timespec) -> c_int, else code;
-        fn pthread_clockjoin_np(thread: pthread_t, to: *mut Ptr, clock: clockid_t, until: *const timespec) -> c_int, else code;
+        fn pthread_clockjoin_np(
+            thread: pthread_t, to: *mut Ptr, clock: clockid_t, until: *const timespec,
+        ) -> c_int, else code;
         fn pthread_setname_np(thread: pthread_t, name: *const c_char) -> c_int, else code;
         fn prctl(what: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int, else sys(libc::SYS_prctl);
     }
@@ -36,7 +42,8 @@ hooks! {
 /// Threads between their creation and their first instruction, at one time.
 const PLACES: usize = 256;
 
-/// What a new thread is to know. Claimed by its creator, freed by the thread itself, or by the creator if there is no thread.
+/// What a new thread is to know. Claimed by its creator, freed by the thread itself, or by the creator if there is no
+/// thread.
 pub(super) struct Start {
     taken: AtomicU32,
     what: UnsafeCell<MaybeUninit<What>>,
@@ -88,7 +95,8 @@ impl Start {
     pub(super) unsafe fn take(at: *mut c_void) -> What {
         // SAFETY: the caller's: a place of the static.
         let place = unsafe { &*at.cast::<Start>() };
-        // SAFETY: written by `leave`, which came before: the creation of a thread orders its creator's writes before it.
+        // SAFETY: written by `leave`, which came before: the creation of a thread orders its creator's writes before
+        // it.
         let what = unsafe { (*place.what.get()).assume_init() };
         // Release, with the Acquire of `claim`.
         place.taken.store(0, Release);
@@ -102,7 +110,7 @@ unsafe extern "C-unwind" fn run(at: *mut c_void) -> *mut c_void {
     let what = unsafe { Start::take(at) };
     thread::born(what.birth);
     // SAFETY: it was a function of this type when `pthread_create` took it.
-    let start = unsafe { core::mem::transmute::<*const (), unsafe extern "C-unwind" fn(Ptr) -> Ptr>(what.start) };
+    let start = unsafe { core::mem::transmute::<*const (), Body>(what.start) };
     // SAFETY: as the program asked.
     unsafe { start(what.arg) }
 }
@@ -114,7 +122,7 @@ unsafe extern "C-unwind" fn run(at: *mut c_void) -> *mut c_void {
 pub unsafe extern "C-unwind" fn pthread_create(
     to: *mut pthread_t,
     attributes: *const pthread_attr_t,
-    start: unsafe extern "C-unwind" fn(Ptr) -> Ptr,
+    start: *const (),
     arg: Ptr,
 ) -> c_int {
     // The tracer's own thread is none of the program's.
@@ -123,8 +131,8 @@ pub unsafe extern "C-unwind" fn pthread_create(
         return call!(real::pthread_create(to, attributes, start, arg));
     };
     let birth = thread::create();
-    let at = place.leave(What { birth, start: start as *const (), arg });
-    let result = call!(real::pthread_create(to, attributes, run, at));
+    let at = place.leave(What { birth, start, arg });
+    let result = call!(real::pthread_create(to, attributes, run as *const (), at));
     if result != 0 {
         // SAFETY: there is no thread that could have taken it.
         unsafe { Start::take(at) };
@@ -136,7 +144,7 @@ pub unsafe extern "C-unwind" fn pthread_create(
 /// The calling thread ends: who joins it is woken. To be called by the tracer when it lets a thread go, on that thread.
 pub(crate) fn exits() {
     // SAFETY: no arguments.
-    WAITERS.wake(unsafe { libc::pthread_self() } as usize, ANY, 1);
+    wake(unsafe { libc::pthread_self() } as usize, ANY, 1);
 }
 
 /// Joins at once if the thread has ended, and else waits, entered under the thread's handle.

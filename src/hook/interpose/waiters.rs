@@ -1,17 +1,19 @@
 //! Who waits on which address, so that a waker can be told whom it wakes.
 //!
-//! A thread that is about to wait enters itself under the address of the futex (or of the C lock, or under the handle of the thread it
-//! joins); a waker takes as many entries as it will wake, oldest first, and tells the tracer of each before it really wakes them. The kernel
-//! wakes in the same order, for threads of one priority.
+//! A thread that is about to wait enters itself under the address of the futex (or of the C lock, or under the handle
+//! of the thread it joins); a waker takes as many entries as it will wake, oldest first, and tells the tracer of each
+//! before it really wakes them. The kernel wakes in the same order, for threads of one priority.
 //!
 //! Being wrong here costs a name in the trace, never the program's progress, and the code is made so:
 //! 1. Nothing allocates: the nodes are a fixed array. When they are used up a wait goes unattributed, and is counted.
-//! 2. A shard's lock is spun on for a bounded time. Who cannot get it goes without: unattributed, and counted. So a signal handler
-//!    that interrupted the holder on its own thread cannot hang, nor can a child forked while another thread held it.
-//! 3. A waiter leaves without the lock: it marks its node gone, and the next one to hold the lock frees it. A node is marked, taken and freed by a
-//!    compare-exchange on a word with a serial number, so nobody touches a node that has changed hands.
-//! 4. A waiter that never returns (cancelled, or jumped out of) leaves its node behind until someone wakes the address. Its
-//!    token names one wait of one thread, and the tracer ignores a token of a wait that is over.
+//! 2. A shard's lock is spun on for a bounded time. Who cannot get it goes without: unattributed, and counted. So a
+//!    signal handler that interrupted the holder on its own thread cannot hang, nor can a child forked while another
+//!    thread held it.
+//! 3. A waiter leaves without the lock: it marks its node gone, and the next one to hold the lock frees it. A node is
+//!    marked, taken and freed by a compare-exchange on a word with a serial number, so nobody touches a node that has
+//!    changed hands.
+//! 4. A waiter that never returns (cancelled, or jumped out of) leaves its node behind until someone wakes the address.
+//!    Its token names one wait of one thread, and the tracer ignores a token of a wait that is over.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -26,15 +28,15 @@ use crate::sys::raw::syscall6;
 const NODES: usize = 8192;
 /// A power of two. Distinct addresses that are waited on at one time share a lock and a list with few others.
 const SHARDS: usize = 256;
-/// Attempts at a shard's lock before giving way to the holder, which then most likely lost its processor, and how often to give way.
-/// The lock is held for tens of nanoseconds, so this is some microseconds of spinning at most.
+/// Attempts at a shard's lock before giving way to the holder, which then most likely lost its processor, and how often
+/// to give way. The lock is held for tens of nanoseconds, so this is some microseconds of spinning at most.
 const SPINS: u32 = 100;
 const YIELDS: u32 = 8;
 /// Waiters handed to the tracer for one holding of the lock.
 const BATCH: usize = 32;
 
 /// The one table of this process.
-pub(super) static WAITERS: Waiters = Waiters::new();
+pub(super) static WAITERS: Waiters<Waiter> = Waiters::new();
 
 /// The calling thread is about to wait on `address`, for a reason other than a raw futex.
 #[inline]
@@ -42,20 +44,32 @@ pub(super) fn enter(address: usize, bits: u32) -> Ticket {
     if hook::on() { WAITERS.push(address, bits, thread::waiter()) } else { Ticket::NONE }
 }
 
+/// Tells the tracer of up to `count` waits on `address` with a bit of `mask` that the calling thread is about to end.
+#[inline]
+pub(super) fn wake(address: usize, mask: u32, count: u32) {
+    WAITERS.take(address, mask, count, thread::wake);
+}
+
 /// Calls the real function as a wait on an address, where its waker will look for it.
 macro_rules! as_wait_on {
-    ($reason:ident, $address:expr, $bits:expr, real::$f:ident($($a:expr),* $(,)?)) => {{
-        let f = real::$f.get();
+    ($reason:ident, $address:expr, $bits:expr, $($call:tt)*) => {{
         let ticket = $crate::hook::interpose::waiters::enter($address, $bits);
+        $crate::hook::interpose::waiters::as_entered_wait!($reason, ticket, $($call)*)
+    }};
+}
+pub(super) use as_wait_on;
+
+/// Calls the real function as a wait that is in the table.
+macro_rules! as_entered_wait {
+    ($reason:ident, $ticket:ident, $($call:tt)*) => {{
         $crate::hook::thread::block($crate::hook::thread::Reason::$reason);
-        // SAFETY: the caller's promise to the hook is the promise to the real function.
-        let result = unsafe { f($($a),*) };
-        $crate::hook::interpose::waiters::WAITERS.retract(ticket);
+        let result = $crate::hook::interpose::real::call!($($call)*);
+        $crate::hook::interpose::waiters::WAITERS.retract($ticket);
         $crate::hook::thread::unblock();
         result
     }};
 }
-pub(super) use as_wait_on;
+pub(super) use as_entered_wait;
 
 /// Which bits match: for `FUTEX_WAIT_BITSET`, and for telling readers from writers.
 pub(super) const ANY: u32 = u32::MAX;
@@ -67,16 +81,16 @@ const WAITING: u64 = 1;
 const GONE: u64 = 2;
 
 /// A place in a shard's list. All zero when new, so that the whole table is untouched zero pages until used.
-struct Node {
-    /// Serial number and state. FREE to WAITING by its owner under the lock; WAITING to GONE by the waiter, to FREE (serial + 1) by a
-    /// waker under the lock; GONE to FREE by whoever holds the lock.
+struct Node<W> {
+    /// Serial number and state. FREE to WAITING by its owner under the lock; WAITING to GONE by the waiter, to FREE
+    /// (serial + 1) by a waker under the lock; GONE to FREE by whoever holds the lock.
     word: AtomicU64,
     /// Number of the next node of the list it is in, a shard's or the free one's; 0 ends it.
     next: AtomicU32,
     bits: AtomicU32,
     address: AtomicUsize,
     /// Written before the node is linked, read under the lock of the list that it is linked in.
-    waiter: UnsafeCell<MaybeUninit<Waiter>>,
+    waiter: UnsafeCell<MaybeUninit<W>>,
 }
 
 /// One list of nodes, oldest first. Apart from `lock` and reads of `linked`, touched under the lock only.
@@ -99,10 +113,11 @@ pub(super) struct Ticket {
     word: u64,
 }
 
-pub(super) struct Waiters {
+/// The table; `W` is what a waker is given, plain data.
+pub(super) struct Waiters<W> {
     shards: [Shard; SHARDS],
     /// Node number `n` is at `n - 1`.
-    nodes: [Node; NODES],
+    nodes: [Node<W>; NODES],
     /// Top of the stack of free nodes in the low half, a count of its changes in the high half.
     free: AtomicU64,
     /// Nodes that were in use at least once.
@@ -111,15 +126,16 @@ pub(super) struct Waiters {
     missed: AtomicU64,
 }
 
-// SAFETY: the `UnsafeCell` of a node is written by the only holder of the free node and read under the lock of its list.
-unsafe impl Sync for Waiters {}
+// SAFETY: the `UnsafeCell` of a node is written by the only holder of the free node and read under the lock of its
+// list.
+unsafe impl<W: Copy + Send> Sync for Waiters<W> {}
 
 impl Ticket {
     /// A wait that is not in the table.
     pub(super) const NONE: Ticket = Ticket { node: 0, word: 0 };
 }
 
-impl Waiters {
+impl<W: Copy> Waiters<W> {
     pub(super) const fn new() -> Self {
         Waiters {
             shards: [const { Shard::new() }; SHARDS],
@@ -130,9 +146,9 @@ impl Waiters {
         }
     }
 
-    /// Enters a wait on `address`. The caller looks at the futex word once more afterwards: the entry is visible to every waker whose change
-    /// of the word that look does not see.
-    pub(super) fn push(&self, address: usize, bits: u32, waiter: Waiter) -> Ticket {
+    /// Enters a wait on `address`. The caller looks at the futex word once more afterwards: the entry is visible to
+    /// every waker whose change of the word that look does not see.
+    pub(super) fn push(&self, address: usize, bits: u32, waiter: W) -> Ticket {
         let Some((number, node)) = self.take_free() else { return self.miss(Ticket::NONE) };
         node.bits.store(bits, Relaxed);
         node.address.store(address, Relaxed);
@@ -165,19 +181,19 @@ impl Waiters {
         node.word.compare_exchange(ticket.word, gone, Release, Relaxed).is_ok()
     }
 
-    /// Tells the tracer of up to `count` waits on `address` with a bit of `mask` that the calling thread is about to end.
+    /// Hands `wake` up to `count` of those who wait on `address` with a bit of `mask`, oldest first, and forgets them.
     #[inline]
-    pub(super) fn wake(&self, address: usize, mask: u32, count: u32) {
+    pub(super) fn take(&self, address: usize, mask: u32, count: u32, wake: impl FnMut(W)) {
         if self.maybe(address) {
-            self.wake_some(address, mask, count, thread::wake);
+            self.take_some(address, mask, count, wake);
         }
     }
 
     #[cold]
-    fn wake_some(&self, address: usize, mask: u32, mut count: u32, mut wake: impl FnMut(Waiter)) {
+    fn take_some(&self, address: usize, mask: u32, mut count: u32, mut wake: impl FnMut(W)) {
         let shard = self.shard(address);
         while count > 0 {
-            let mut batch = [MaybeUninit::<Waiter>::uninit(); BATCH];
+            let mut batch = [MaybeUninit::<W>::uninit(); BATCH];
             let want = BATCH.min(count as usize);
             let mut got = 0;
             if !shard.lock() {
@@ -187,7 +203,7 @@ impl Waiters {
                 if got == want || !node.waits_on(address, mask) {
                     return Unlink::No;
                 }
-                match node.take() {
+                match node.claim() {
                     Some(waiter) => {
                         if let Some(place) = batch.get_mut(got) {
                             *place = waiter;
@@ -264,7 +280,8 @@ impl Waiters {
         target.unlock();
     }
 
-    /// Forgets everything. For the child of a fork, whose one thread waits on nothing: the locks' holders and the waiters are in the parent.
+    /// Forgets everything. For the child of a fork, whose one thread waits on nothing: the locks' holders and the
+    /// waiters are in the parent.
     pub(super) fn clear(&self) {
         for shard in &self.shards {
             shard.linked.store(0, Relaxed);
@@ -297,16 +314,17 @@ impl Waiters {
         &self.shards[hash as usize % SHARDS]
     }
 
-    fn node(&self, number: u32) -> Option<&Node> {
+    fn node(&self, number: u32) -> Option<&Node<W>> {
         self.nodes.get((number as usize).wrapping_sub(1))
     }
 
-    fn take_free(&self) -> Option<(u32, &Node)> {
+    fn take_free(&self) -> Option<(u32, &Node<W>)> {
         let mut top = self.free.load(Acquire);
         while let Some(node) = self.node(top as u32) {
             let changes = (top >> 32).wrapping_add(1) << 32;
             let next = changes | u64::from(node.next.load(Relaxed));
-            // Acquire, with the Release of `give_free`. The count of changes makes a `next` that was read too late fail here.
+            // Acquire, with the Release of `give_free`. The count of changes makes a `next` that was read too late fail
+            // here.
             match self.free.compare_exchange_weak(top, next, Acquire, Acquire) {
                 Ok(_) => return Some((top as u32, node)),
                 Err(now) => top = now,
@@ -320,7 +338,7 @@ impl Waiters {
     }
 
     /// `node` is FREE and in no list.
-    fn give_free(&self, number: u32, node: &Node) {
+    fn give_free(&self, number: u32, node: &Node<W>) {
         let mut top = self.free.load(Relaxed);
         loop {
             node.next.store(top as u32, Relaxed);
@@ -344,7 +362,7 @@ impl Waiters {
     }
 
     /// Under the lock.
-    fn append(&self, shard: &Shard, number: u32, node: &Node) {
+    fn append(&self, shard: &Shard, number: u32, node: &Node<W>) {
         node.next.store(0, Relaxed);
         match self.node(shard.tail.load(Relaxed)) {
             Some(tail) => tail.next.store(number, Relaxed),
@@ -355,14 +373,16 @@ impl Waiters {
 
     /// Walks the list, frees what is gone, and unlinks what `choose` says. Under the lock.
     ///
-    /// Returns the nodes to be moved as a list of their own: their owners may still mark them gone, but nobody else finds them.
-    fn unlink(&self, shard: &Shard, mut choose: impl FnMut(&Node) -> Unlink) -> Chain {
+    /// Returns the nodes to be moved as a list of their own: their owners may still mark them gone, but nobody else
+    /// finds them.
+    fn unlink(&self, shard: &Shard, mut choose: impl FnMut(&Node<W>) -> Unlink) -> Chain {
         let (mut before, mut number) = (0, shard.head.load(Relaxed));
         let mut moved = Chain { first: 0, last: 0, count: 0 };
         let mut removed = 0;
         while let Some(node) = self.node(number) {
             let next = node.next.load(Relaxed);
-            // Acquire, with the Release of `retract`: what the waiter did before it left comes before the node's next use.
+            // Acquire, with the Release of `retract`: what the waiter did before it left comes before the node's next
+            // use.
             let what = if node.word.load(Acquire) & GONE != 0 {
                 node.word.store(node.freed(), Relaxed);
                 Unlink::Free
@@ -417,7 +437,7 @@ struct Chain {
     count: u32,
 }
 
-impl Node {
+impl<W: Copy> Node<W> {
     const fn new() -> Self {
         Node {
             word: AtomicU64::new(FREE),
@@ -438,12 +458,13 @@ impl Node {
     }
 
     /// Its waiter, if that has not left; the node is FREE then. Under the lock.
-    fn take(&self) -> Option<MaybeUninit<Waiter>> {
+    fn claim(&self) -> Option<MaybeUninit<W>> {
         let word = self.word.load(Relaxed);
         if word & WAITING == 0 {
             return None;
         }
-        // SAFETY: written before the node was linked, and not again before it is freed, which only the lock's holder does.
+        // SAFETY: written before the node was linked, and not again before it is freed, which only the lock's holder
+        // does.
         let waiter = unsafe { *self.waiter.get() };
         // AcqRel: a waiter that finds its ticket void thereby knows that a waker spoke for it.
         self.word.compare_exchange(word, self.freed(), AcqRel, Relaxed).ok().map(|_| waiter)
@@ -481,3 +502,6 @@ impl Shard {
         self.lock.store(0, Release);
     }
 }
+
+#[cfg(test)]
+mod tests;

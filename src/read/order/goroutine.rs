@@ -23,7 +23,6 @@ pub(super) fn status_name(status: u8) -> &'static str {
 
 impl Ordering {
     /// The slot of the goroutine that is bound to a thread, if its state exists.
-    #[inline(always)]
     fn bound_go(&self, thread: u32) -> Option<u32> {
         let t = &self.threads[thread as usize];
         match self.gos.get(t.go_slot as usize) {
@@ -34,7 +33,6 @@ impl Ordering {
     }
 
     /// The slot of the goroutine that the event's thread runs.
-    #[inline(always)]
     pub(super) fn current_go(&self, s: &Step<'_, '_>) -> Faulty<u32> {
         self.bound_go(s.thread).ok_or_else(|| unknown(s))
     }
@@ -69,7 +67,6 @@ impl Ordering {
     }
 
     /// Binds a goroutine to the thread of the event.
-    #[inline(always)]
     fn bind_go(&mut self, thread: u32, id: u64, slot: u32) {
         if thread != super::NO_THREAD_SLOT {
             let t = &mut self.threads[thread as usize];
@@ -78,20 +75,17 @@ impl Ordering {
         }
     }
 
-    #[inline(always)]
     fn unbind_go(&mut self, thread: u32) {
         self.threads[thread as usize].goroutine = GoId::NONE;
     }
 
     /// The slot of a goroutine that is in this state and whose sequence number comes next; else the event waits.
-    #[inline(always)]
     fn next_in_sequence(&self, id: u64, seq: u64, status: u8) -> Option<u32> {
         let slot = self.go_ids.get(id)?;
         let g = &self.gos[slot as usize];
         (g.status == status && g.generation == self.generation && seq == g.seq.wrapping_add(1)).then_some(slot)
     }
 
-    #[inline(always)]
     pub(super) fn go_start(&mut self, mut s: Step<'_, '_>) -> Faulty<bool> {
         let [id, seq, ..] = s.args;
         let Some(slot) = self.next_in_sequence(id, seq, RUNNABLE) else { return Ok(false) };
@@ -108,7 +102,6 @@ impl Ordering {
         Ok(true)
     }
 
-    #[inline(always)]
     pub(super) fn go_unblock(&mut self, mut s: Step<'_, '_>) -> Faulty<bool> {
         let [id, seq, ..] = s.args;
         let Some(slot) = self.next_in_sequence(id, seq, WAITING) else { return Ok(false) };
@@ -120,7 +113,6 @@ impl Ordering {
     }
 
     /// `GoBlock`, `GoStop` and `GoDestroy`: the goroutine that runs leaves its thread.
-    #[inline(always)]
     pub(super) fn go_stop(&mut self, mut s: Step<'_, '_>) -> Faulty<bool> {
         s.need_goroutine()?;
         let slot = self.current_go(&s)?;
@@ -208,7 +200,6 @@ impl Ordering {
         Ok(true)
     }
 
-    #[inline]
     pub(super) fn syscall_begin(&mut self, mut s: Step<'_, '_>) -> Faulty<bool> {
         s.need_goroutine()?;
         let slot = self.current_go(&s)?;
@@ -234,7 +225,6 @@ impl Ordering {
         s.emit_with_stack(1)
     }
 
-    #[inline]
     pub(super) fn syscall_end(&mut self, mut s: Step<'_, '_>) -> Faulty<bool> {
         s.need_goroutine()?;
         let slot = self.current_go(&s)?;
@@ -254,7 +244,6 @@ impl Ordering {
         Ok(true)
     }
 
-    #[inline]
     pub(super) fn syscall_end_blocked(&mut self, mut s: Step<'_, '_>) -> Faulty<bool> {
         // While the thread's processor is in the call the event waits: that it comes at all says that the processor will
         // be lost first. A processor taken anew meanwhile is not in a call.

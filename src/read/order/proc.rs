@@ -23,13 +23,11 @@ pub(super) fn status_name(status: u8) -> &'static str {
 
 impl Ordering {
     /// The slot of the processor that a thread holds. Processors are never dropped, so the slot stays good.
-    #[inline(always)]
     pub(super) fn bound_proc(&self, thread: u32) -> Option<u32> {
         let t = &self.threads[thread as usize];
         (!t.proc.is_none()).then_some(t.proc_slot)
     }
 
-    #[inline(always)]
     fn bind_proc(&mut self, thread: u32, id: u64, slot: u32) {
         if thread != NO_THREAD_SLOT {
             let t = &mut self.threads[thread as usize];
@@ -38,7 +36,6 @@ impl Ordering {
         }
     }
 
-    #[inline]
     pub(super) fn proc_start(&mut self, mut s: Step<'_, '_>) -> Faulty<bool> {
         let [id, seq, ..] = s.args;
         // A thread that has a processor waits too: it is in a system call and has not been seen to lose that one.
@@ -55,7 +52,6 @@ impl Ordering {
         Ok(true)
     }
 
-    #[inline]
     pub(super) fn proc_stop(&mut self, mut s: Step<'_, '_>) -> Faulty<bool> {
         s.need_proc()?;
         let slot = self.bound_proc(s.thread).ok_or_else(|| self.no_proc(&s))?;
@@ -147,7 +143,7 @@ impl Ordering {
             }
             None => {
                 from = if self.in_initial() { ProcState::Undetermined } else { ProcState::NotExist };
-                self.procs.push(ProcSlot { id, generation: self.generation, seq: 0, status, sweeping: false });
+                self.procs.push(ProcSlot { generation: self.generation, seq: 0, status, sweeping: false });
                 let slot = self.procs.len() as u32 - 1;
                 self.proc_ids.insert(id, slot);
                 slot

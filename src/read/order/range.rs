@@ -79,7 +79,6 @@ impl Ordering {
         Ok(true)
     }
 
-    #[inline]
     pub(super) fn sweep_begin(&mut self, mut s: Step<'_, '_>) -> Faulty<bool> {
         s.need_proc()?;
         let p = self.current_proc(&s)?;
@@ -90,7 +89,6 @@ impl Ordering {
         s.emit_with_stack(0)
     }
 
-    #[inline]
     pub(super) fn sweep_end(&mut self, mut s: Step<'_, '_>) -> Faulty<bool> {
         s.need_proc()?;
         let p = self.current_proc(&s)?;

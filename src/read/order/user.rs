@@ -81,17 +81,16 @@ impl Ordering {
         let name = self.name_of(&s, 1)?;
         let slot = self.current_go(&s)?;
         let ending = (s.args[0], name);
-        if let Some(innermost) = self.open_mut(slot).regions.pop() {
-            if innermost != ending {
-                let text =
-                    |r: (u64, Name)| format!("{:?} of task {}", String::from_utf8_lossy(self.names.text(r.1)), r.0);
-                let (found, expected) = (text(ending), text(innermost));
-                return Err(fault!(
-                    Range,
-                    "UserRegionEnd of {found} on goroutine {}: the innermost open region is {expected}",
-                    s.ctx.goroutine
-                ));
-            }
+        if let Some(innermost) = self.open_mut(slot).regions.pop()
+            && innermost != ending
+        {
+            let text = |r: (u64, Name)| format!("{:?} of task {}", String::from_utf8_lossy(self.names.text(r.1)), r.0);
+            let (found, expected) = (text(ending), text(innermost));
+            return Err(fault!(
+                Range,
+                "UserRegionEnd of {found} on goroutine {}: the innermost open region is {expected}",
+                s.ctx.goroutine
+            ));
         }
         s.emit_with_stack(2)
     }

@@ -62,7 +62,7 @@ impl BlockReason {
     /// with "chan", "sync" or "select" in them.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Unknown => "sync",
+            Unknown => "sync: other",
             ChanReceive => "chan receive",
             ChanSend => "chan send",
             Select => "select",
@@ -123,28 +123,28 @@ const fn row(
 /// What blocking channel operations are made of.
 const CHANNEL: &[BlockReason] = &[Park, Sync, CondWait, Sleep];
 
-/// The first row that fits a function counts.
+/// The first row that fits a function counts. Modules, not types: of inlined functions the type may not be known.
 static ROWS: &[Row] = &[
     // std: locks. "poison" came into the paths with Rust 1.86.
     row("std::sys::sync::mutex::", &["lock"], Sync, &[]),
-    row("std::sync::mutex::Mutex", &["lock"], Sync, &[]),
-    row("std::sync::poison::mutex::Mutex", &["lock"], Sync, &[]),
-    row("std::sync::nonpoison::mutex::Mutex", &["lock"], Sync, &[]),
+    row("std::sync::mutex::", &["lock"], Sync, &[]),
+    row("std::sync::poison::mutex::", &["lock"], Sync, &[]),
+    row("std::sync::nonpoison::mutex::", &["lock"], Sync, &[]),
     row("std::sync::reentrant_lock::", &["lock"], Sync, &[]),
     row("std::sys::sync::rwlock::", &["read"], RwLockRead, &[]),
     row("std::sys::sync::rwlock::", &["write", "upgrade"], RwLockWrite, &[]),
-    row("std::sync::rwlock::RwLock", &["read"], RwLockRead, &[Park]),
-    row("std::sync::rwlock::RwLock", &["write"], RwLockWrite, &[Park]),
-    row("std::sync::poison::rwlock::RwLock", &["read"], RwLockRead, &[Park]),
-    row("std::sync::poison::rwlock::RwLock", &["write"], RwLockWrite, &[Park]),
+    row("std::sync::rwlock::", &["read"], RwLockRead, &[Park]),
+    row("std::sync::rwlock::", &["write"], RwLockWrite, &[Park]),
+    row("std::sync::poison::rwlock::", &["read"], RwLockRead, &[Park]),
+    row("std::sync::poison::rwlock::", &["write"], RwLockWrite, &[Park]),
     row("std::sys::sync::condvar::", &["wait"], CondWait, &[]),
-    row("std::sync::condvar::Condvar", &["wait"], CondWait, &[]),
-    row("std::sync::poison::condvar::Condvar", &["wait"], CondWait, &[]),
-    row("std::sync::nonpoison::condvar::Condvar", &["wait"], CondWait, &[]),
-    row("std::sync::barrier::Barrier", &["wait"], Barrier, &[CondWait, Sync]),
+    row("std::sync::condvar::", &["wait"], CondWait, &[]),
+    row("std::sync::poison::condvar::", &["wait"], CondWait, &[]),
+    row("std::sync::nonpoison::condvar::", &["wait"], CondWait, &[]),
+    row("std::sync::barrier::", &["wait"], Barrier, &[CondWait, Sync]),
     row("std::sys::sync::once::", &["call", "wait"], Once, &[Park]),
-    row("std::sync::once::Once", &["call", "wait"], Once, &[Park]),
-    row("std::sync::poison::once::Once", &["call", "wait"], Once, &[Park]),
+    row("std::sync::once::", &["call", "wait"], Once, &[Park]),
+    row("std::sync::poison::once::", &["call", "wait"], Once, &[Park]),
     // std: channels; a rendezvous has its own parking.
     row("std::sync::mpmc::", &["recv", "next"], ChanReceive, CHANNEL),
     row("std::sync::mpmc::", &["send"], ChanSend, CHANNEL),
@@ -152,10 +152,9 @@ static ROWS: &[Row] = &[
     row("std::sync::mpsc::", &["send"], ChanSend, CHANNEL),
     // std: threads.
     row("std::sys::sync::thread_parking::", &["park"], Park, &[]),
-    row("std::thread::park", &["park"], Park, &[]),
-    row("std::thread::functions::park", &["park"], Park, &[]),
+    row("std::thread::", &["park"], Park, &[]),
     row("std::thread::", &["sleep"], Sleep, &[]),
-    row("std::thread::scoped::scope", &["scope"], Join, &[Park]),
+    row("std::thread::scoped::", &["scope"], Join, &[Park]),
     row("std::thread::", &["join"], Join, &[]),
     row("std::sys::thread::", &["join"], Join, &[]),
     row("std::sys::pal::unix::thread::", &["join"], Join, &[]),
@@ -163,20 +162,21 @@ static ROWS: &[Row] = &[
     row("parking_lot::raw_mutex::", &["lock"], Sync, &[]),
     row("parking_lot::raw_fair_mutex::", &["lock"], Sync, &[]),
     row("parking_lot::raw_rwlock::", &["lock_shared"], RwLockRead, &[]),
-    row("parking_lot::raw_rwlock::", &["lock", "upgrade", "wait_for_readers"], RwLockWrite, &[]),
-    row("parking_lot::condvar::Condvar", &["wait"], CondWait, &[]),
-    row("parking_lot::once::Once", &["call"], Once, &[]),
+    row("parking_lot::raw_rwlock::", &["lock_exclusive", "upgrade", "lock_upgradable"], RwLockWrite, &[]),
+    row("parking_lot::raw_rwlock::", &["wait_for_readers"], RwLockWrite, &[]),
+    row("parking_lot::condvar::", &["wait"], CondWait, &[]),
+    row("parking_lot::once::", &["call"], Once, &[]),
     // crossbeam.
     row("crossbeam_channel::select::", &["run_", "select", "ready"], Select, CHANNEL),
     row("crossbeam_channel::", &["recv", "next"], ChanReceive, CHANNEL),
     row("crossbeam_channel::", &["send"], ChanSend, CHANNEL),
     row("crossbeam_utils::sync::parker::", &["park"], Park, &[CondWait, Sync]),
-    row("crossbeam_utils::sync::wait_group::WaitGroup", &["wait"], Sync, &[CondWait]),
+    row("crossbeam_utils::sync::wait_group::", &["wait"], Sync, &[CondWait]),
     row("crossbeam_utils::thread::", &["join"], Join, &[]),
-    row("crossbeam_utils::thread::scope", &["scope"], Join, &[CondWait, Sync]),
+    row("crossbeam_utils::thread::", &["scope"], Join, &[CondWait, Sync]),
     // tokio: workers and the blocking pool wait for work; whoever calls the blocking forms waits for what they say.
     row("tokio::runtime::scheduler::multi_thread::", &["park"], Executor, &[CondWait, Sync, Park]),
-    row("tokio::runtime::blocking::pool::Inner", &["run"], Executor, &[CondWait]),
+    row("tokio::runtime::blocking::pool::", &["run"], Executor, &[CondWait]),
     row("tokio::runtime::park::", &["park"], Park, &[CondWait, Sync]),
     row("tokio::sync::mpsc::", &["blocking_recv"], ChanReceive, CHANNEL),
     row("tokio::sync::mpsc::", &["blocking_send"], ChanSend, CHANNEL),
@@ -187,7 +187,7 @@ static ROWS: &[Row] = &[
     row("tokio::sync::rwlock::", &["blocking_write"], RwLockWrite, &[Park]),
     // libc. C symbols are compared whole.
     row("", &["pthread_mutex_lock", "pthread_mutex_timedlock", "pthread_mutex_clocklock", "mtx_lock"], Sync, &[]),
-    row("", &["sem_wait", "sem_timedwait", "sem_clockwait"], Sync, &[]),
+    row("", &["sem_wait", "sem_timedwait", "sem_clockwait", "new_sem_wait_slow64"], Sync, &[]),
     row("", &["pthread_cond_wait", "pthread_cond_timedwait", "pthread_cond_clockwait", "cnd_wait"], CondWait, &[]),
     row("", &["pthread_rwlock_rdlock", "pthread_rwlock_timedrdlock", "pthread_rwlock_clockrdlock"], RwLockRead, &[]),
     row("", &["pthread_rwlock_wrlock", "pthread_rwlock_timedwrlock", "pthread_rwlock_clockwrlock"], RwLockWrite, &[]),

@@ -19,6 +19,22 @@ pub(super) fn of(name: &str) -> String {
     path
 }
 
+/// The name without the generic arguments of functions: `a::b::<C>::{{closure}}` becomes `a::b::{{closure}}`.
+///
+/// The older mangling has none, Go writes `[...]` for them, and those of one sort of std fill a screen. Types keep theirs.
+pub(super) fn without_arguments(name: &str) -> String {
+    let mut short = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(at) = outside_brackets(rest).find_map(|(depth, end)| {
+        let arguments = depth == 1 && rest[..end].ends_with("::<");
+        arguments.then(|| end - 1)
+    }) {
+        short.push_str(rest[..at].trim_end_matches("::"));
+        rest = split_angle(&rest[at..]).1;
+    }
+    short + rest
+}
+
 /// Copies a path without its generic arguments. Of a qualified one, `<type as trait>::item`, the type stands for the trait.
 fn push_path(mut name: &str, path: &mut String) {
     // What follows the brackets around a type at the path's beginning; there may be brackets within brackets.
@@ -79,6 +95,23 @@ fn outside_brackets(text: &str) -> impl Iterator<Item = (i32, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_lose_their_arguments_and_types_keep_them() {
+        for (name, short) in [
+            ("a::b::<C>::{closure#0}", "a::b::{closure#0}"),
+            ("<a::B<C>>::d::<E<F>, fn(G) -> H>", "<a::B<C>>::d"),
+            ("<a::B<C> as d::E<F>>::g::<H>::i::<J>", "<a::B<C> as d::E<F>>::g::i"),
+            ("<a::b::<C>::D as e::F>::g", "<a::b::<C>::D as e::F>::g"),
+            ("a::b<C>", "a::b<C>"),
+            ("a::b::<C", "a::b"),
+            ("operator<<", "operator<<"),
+            ("é::ü::<ö>", "é::ü"),
+            ("", ""),
+        ] {
+            assert_eq!(without_arguments(name), short, "{name}");
+        }
+    }
 
     #[test]
     fn paths_have_no_generics_traits_or_closures() {

@@ -33,6 +33,7 @@ const PREFIXES: &[(&str, Role)] = &[
     ("std::thread::park", Role::Either),
     ("std::thread::functions::park", Role::Either),
     ("std::thread::thread::Thread::park", Role::Either),
+    ("std::thread::thread::park", Role::Either),
     ("std::thread::Thread::park", Role::Either),
     ("crossbeam_channel::context::", Role::Plumbing),
     ("crossbeam_channel::waker::", Role::Plumbing),

@@ -70,6 +70,26 @@ pub fn capture(out: &mut [usize], bounds: StackBounds) -> usize {
     unsafe { imp::capture(out.as_mut_ptr(), out.len(), &bounds) }
 }
 
+/// The stacks that a thread took last. Zeroed memory is an empty one.
+pub use imp::Memo;
+
+/// As [`capture`], for a caller that numbers stacks: `number` is asked for the number of one that `memo` does not remember, and
+/// 0 stands for none. `key` is whatever else the number depends on. `out` is only written when it is walked; its
+/// first `before` entries are the caller's, and stand before the stack when it is given to `number`.
+///
+/// The memo belongs to the calling thread; the caller holds the re-entry guard.
+#[inline(always)]
+pub fn capture_numbered(
+    memo: &mut Memo,
+    key: u64,
+    bounds: StackBounds,
+    out: &mut [usize],
+    before: usize,
+    number: impl FnOnce(&[usize]) -> u32,
+) -> u32 {
+    memo.number(imp::here(), key, bounds, out, before, number)
+}
+
 /// As [`capture`], for the code that a signal interrupted: `context` is the handler's third argument.
 ///
 /// The first program counter is the interrupted instruction's address plus one, see invariant 5.
@@ -79,5 +99,5 @@ pub fn capture(out: &mut [usize], bounds: StackBounds) -> usize {
 pub unsafe fn capture_context(context: *const libc::c_void, out: &mut [usize], bounds: StackBounds) -> usize {
     // SAFETY: the caller's.
     let registers = unsafe { imp::interrupted(context) };
-    imp::walk(registers, bounds, out)
+    imp::walk(registers, bounds, out, &mut ())
 }

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strings"
 
 	"internal/trace"
 	"internal/trace/raw"
@@ -145,6 +146,19 @@ func (j *judgement) handlers() http.Handler {
 	return mux
 }
 
+// judgeMostPerProc is how many processors a trace may have for the per-goroutine view of MMU, whose time grows with the
+// square of that number.
+const judgeMostPerProc = 32
+
+func (j *judgement) procs() (most uint64) {
+	for i := range j.parsed.events {
+		if ev := &j.parsed.events[i]; ev.Kind() == trace.EventMetric && ev.Metric().Name == "/sched/gomaxprocs:threads" {
+			most = max(most, ev.Metric().Value.Uint64())
+		}
+	}
+	return most
+}
+
 func (j *judgement) urls() []string {
 	urls := []string{
 		"/", "/jsontrace?view=proc", "/jsontrace?view=thread", "/goroutines", "/usertasks", "/userregions", "/mmu",
@@ -155,6 +169,9 @@ func (j *judgement) urls() []string {
 		"system|stw|background|assist", "stw", "background", "assist", "sweep", "system|stw|background|assist|sweep|mut",
 		"perProc|stw|background|assist|sweep",
 	} {
+		if strings.HasPrefix(flags, "perProc") && j.procs() > judgeMostPerProc {
+			continue
+		}
 		urls = append(urls, "/mmu?mode=plot&flags="+url.QueryEscape(flags))
 	}
 	urls = append(urls, "/mmu?mode=details&window=1000000&flags="+url.QueryEscape("system|stw|background|assist"))

@@ -39,6 +39,31 @@ pub(in super::super) unsafe extern "C" fn capture(out: *mut usize, len: usize, b
     )
 }
 
+/// The caller's registers, as they are after this call.
+#[inline(always)]
+pub(in super::super) fn here() -> Registers {
+    let mut r = Registers { pc: 0, sp: 0, fp: 0, lr: 0 };
+    // SAFETY: `r` may be written.
+    unsafe { here_raw(&mut r) };
+    Registers { pc: strip(r.pc), ..r }
+}
+
+/// # Safety
+/// `to` must be valid for a write.
+#[unsafe(naked)]
+unsafe extern "C" fn here_raw(to: &mut Registers) {
+    core::arch::naked_asm!(
+        "str x30, [x0, {pc}]",
+        "mov x1, sp",
+        "str x1, [x0, {sp}]",
+        "str x29, [x0, {fp}]",
+        "ret",
+        pc = const offset_of!(Registers, pc),
+        sp = const offset_of!(Registers, sp),
+        fp = const offset_of!(Registers, fp),
+    )
+}
+
 /// The registers of the code that a signal interrupted.
 ///
 /// # Safety

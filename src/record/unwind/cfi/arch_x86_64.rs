@@ -34,6 +34,32 @@ pub(in super::super) unsafe extern "C" fn capture(out: *mut usize, len: usize, b
     )
 }
 
+/// The caller's registers, as they are after this call.
+#[inline(always)]
+pub(in super::super) fn here() -> Registers {
+    let mut r = Registers { pc: 0, sp: 0, fp: 0, lr: 0 };
+    // SAFETY: `r` may be written.
+    unsafe { here_raw(&mut r) };
+    r
+}
+
+/// # Safety
+/// `to` must be valid for a write.
+#[unsafe(naked)]
+unsafe extern "C" fn here_raw(to: &mut Registers) {
+    core::arch::naked_asm!(
+        "mov rax, [rsp]",
+        "mov [rdi + {pc}], rax",
+        "lea rax, [rsp + 8]",
+        "mov [rdi + {sp}], rax",
+        "mov [rdi + {fp}], rbp",
+        "ret",
+        pc = const offset_of!(Registers, pc),
+        sp = const offset_of!(Registers, sp),
+        fp = const offset_of!(Registers, fp),
+    )
+}
+
 /// The registers of the code that a signal interrupted.
 ///
 /// # Safety

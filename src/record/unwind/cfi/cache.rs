@@ -2,7 +2,7 @@
 //!
 //! Both lie in zeroed static memory, which costs nothing until the first capture touches it.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::parse;
 use super::rule::{self, END, ESCAPE, Packed, Rule};
@@ -84,8 +84,17 @@ pub(super) fn escaped(packed: Packed) -> Rule {
     rule::unpack_full(FULL[(packed & !ESCAPE) as usize % ESCAPES].load(Relaxed))
 }
 
+/// How often the rules were forgotten: what was found by rules of another version is void.
+static VERSION: AtomicU32 = AtomicU32::new(0);
+
+#[inline(always)]
+pub(super) fn version() -> u32 {
+    VERSION.load(Relaxed)
+}
+
 /// Forgets every address. Full rules stay: they do not depend on where code lies.
 pub(in super::super) fn forget() {
+    VERSION.fetch_add(1, Relaxed);
     for slot in &SLOTS.0 {
         // Not to touch, and so commit, pages that were never used.
         if slot.load(Relaxed) != 0 {

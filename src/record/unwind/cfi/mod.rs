@@ -5,17 +5,20 @@
 mod arch;
 mod cache;
 mod find;
+mod memo;
 mod parse;
 mod rule;
 mod walk;
 
-pub(super) use arch::{capture, interrupted};
+pub(super) use arch::{capture, here, interrupted};
 pub(super) use cache::forget;
 pub(super) use find::refresh;
+pub use memo::Memo;
 pub(super) use walk::walk;
 
 /// What a step needs of a suspended frame.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(super) struct Registers {
     /// A return address, or an exact address plus one (invariant 5).
     pc: usize,

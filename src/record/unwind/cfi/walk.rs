@@ -6,6 +6,36 @@ use super::arch::{self, RED_ZONE_BYTES};
 use super::cache;
 use super::rule::{self, Base, Rule};
 
+/// Who wants to know which words of the stack a walk has read. What it finds depends on them and on the registers alone.
+pub(in super::super) trait Words {
+    /// The word at `at` was read and is `value`.
+    fn read(&mut self, at: usize, value: usize);
+
+    /// The word at `at` was read and is the frame pointer's `value` from now on. Most code keeps something else in that register: it matters
+    /// only when it is [used](Words::use_fp).
+    fn restore_fp(&mut self, at: usize, value: usize);
+
+    /// The frame pointer was used.
+    fn use_fp(&mut self);
+
+    /// Words were read that are not told of.
+    fn give_up(&mut self);
+}
+
+/// Nobody.
+impl Words for () {
+    #[inline(always)]
+    fn read(&mut self, _at: usize, _value: usize) {}
+
+    #[inline(always)]
+    fn restore_fp(&mut self, _at: usize, _value: usize) {}
+
+    #[inline(always)]
+    fn use_fp(&mut self) {}
+
+    fn give_up(&mut self) {}
+}
+
 /// The part of the stack that may be read: every load goes through [`Stack::load`] or is shown to lie inside.
 pub(super) struct Stack {
     floor: usize,
@@ -39,6 +69,16 @@ unsafe fn load(at: usize) -> usize {
     unsafe { core::ptr::with_exposed_provenance::<usize>(at).read_volatile() }
 }
 
+/// Whether the words that an earlier walk read still have the values that it read: then a walk from the same registers finds the same.
+///
+/// # Safety
+/// A walk must have read all of them that began with the stack pointer where it stands now, on a stack of the same bounds.
+#[inline(always)]
+pub(super) unsafe fn remembered(words: &[(usize, usize)]) -> bool {
+    // SAFETY: invariant 1, as for that walk: the words lie between the stack pointer (less the red zone) and the upper bound.
+    words.iter().all(|&(at, value)| unsafe { load(at) } == value)
+}
+
 /// The tail of `arch::capture`: the caller's registers as arguments.
 ///
 /// # Safety
@@ -53,12 +93,17 @@ pub(super) unsafe extern "C" fn walk_raw(
 ) -> usize {
     // SAFETY: the caller's.
     let out = unsafe { core::slice::from_raw_parts_mut(out, len) };
-    walk(Registers { pc: arch::strip(pc), sp, fp, lr: 0 }, *bounds, out)
+    walk(Registers { pc: arch::strip(pc), sp, fp, lr: 0 }, *bounds, out, &mut ())
 }
 
 /// Writes the program counters of the frame in `registers` and of its callers, leaf first; returns how many.
 #[inline(always)]
-pub(in super::super) fn walk(registers: Registers, bounds: StackBounds, out: &mut [usize]) -> usize {
+pub(in super::super) fn walk(
+    registers: Registers,
+    bounds: StackBounds,
+    out: &mut [usize],
+    words: &mut impl Words,
+) -> usize {
     let len = out.len();
     let mut slots = out.iter_mut();
     let Registers { mut pc, mut sp, mut fp, mut lr } = registers;
@@ -68,12 +113,15 @@ pub(in super::super) fn walk(registers: Registers, bounds: StackBounds, out: &mu
     while slots.len() > 0 {
         let packed = cache::lookup(pc);
         if packed & rule::ESCAPE != 0 {
-            let Some(next) = step_escaped(&stack, packed, Registers { pc, sp, fp, lr }) else { break };
+            let Some(next) = step_escaped(&stack, packed, Registers { pc, sp, fp, lr }, words) else { break };
             (pc, sp, fp) = (next.pc, next.sp, next.fp);
             // A constant on x86_64, which spares the loop a register.
             lr = if arch::HAS_LINK_REGISTER { next.lr } else { 0 };
         } else {
             let (base, offset, fp_slot, ra_slot) = rule::unpack_small(packed);
+            if base == Base::FramePointer {
+                words.use_fp();
+            }
             let cfa = if base == Base::FramePointer { fp } else { sp }.wrapping_add(offset);
             // Invariant 2. A leaf that saved nothing has not moved the stack pointer either; its return address is in `lr`.
             let rises = cfa > sp || (ra_slot == 0 && cfa == sp);
@@ -82,14 +130,22 @@ pub(in super::super) fn walk(registers: Registers, bounds: StackBounds, out: &mu
             }
             if fp_slot != 0 {
                 let Some(saved) = stack.load(cfa - fp_slot) else { break };
+                words.restore_fp(cfa - fp_slot, saved);
                 fp = saved;
             }
             pc = match ra_slot {
                 0 => lr,
-                // SAFETY: invariant 1: `floor <= sp <= cfa - 8 < hi`, since both are aligned and `cfa` is above `sp`.
-                8 => unsafe { load(cfa - 8) },
+                8 => {
+                    // SAFETY: invariant 1: `floor <= sp <= cfa - 8 < hi`, since both are aligned and `cfa` is above `sp`.
+                    let saved = unsafe { load(cfa - 8) };
+                    words.read(cfa - 8, saved);
+                    saved
+                }
                 _ => match stack.load(cfa - ra_slot) {
-                    Some(saved) => saved,
+                    Some(saved) => {
+                        words.read(cfa - ra_slot, saved);
+                        saved
+                    }
                     None => break,
                 },
             };
@@ -110,25 +166,53 @@ pub(in super::super) fn walk(registers: Registers, bounds: StackBounds, out: &mu
 /// One step by a rule that has no small form.
 #[cold]
 #[inline(never)]
-fn step_escaped(stack: &Stack, packed: rule::Packed, at: Registers) -> Option<Registers> {
+fn step_escaped(stack: &Stack, packed: rule::Packed, at: Registers, words: &mut impl Words) -> Option<Registers> {
     let next = match cache::escaped(packed) {
         Rule::End => return None,
         Rule::Frame { base, cfa_offset, fp, ra } => {
+            if base == Base::FramePointer {
+                words.use_fp();
+            }
             let from = if base == Base::FramePointer { at.fp } else { at.sp };
             let cfa = from.wrapping_add_signed(cfa_offset as isize);
-            let saved = |slot: i32| stack.load(cfa.wrapping_add_signed(slot as isize));
-            Registers {
-                pc: if ra == 0 { at.lr } else { saved(ra)? },
-                sp: cfa,
-                fp: if fp == 0 { at.fp } else { saved(fp)? },
-                lr: 0,
-            }
+            let saved = |slot: i32| {
+                let address = cfa.wrapping_add_signed(slot as isize);
+                stack.load(address).map(|value| (address, value))
+            };
+            let pc = match ra {
+                0 => at.lr,
+                _ => {
+                    let (address, pc) = saved(ra)?;
+                    words.read(address, pc);
+                    pc
+                }
+            };
+            let fp = match fp {
+                0 => at.fp,
+                _ => {
+                    let (address, fp) = saved(fp)?;
+                    words.restore_fp(address, fp);
+                    fp
+                }
+            };
+            Registers { pc, sp: cfa, fp, lr: 0 }
         }
         Rule::Realigned { offset } => {
-            let cfa = stack.load(at.fp.wrapping_add_signed(offset as isize))?;
-            Registers { pc: stack.load(cfa.wrapping_sub(8))?, sp: cfa, fp: stack.load(at.fp)?, lr: 0 }
+            words.use_fp();
+            let cfa_at = at.fp.wrapping_add_signed(offset as isize);
+            let cfa = stack.load(cfa_at)?;
+            words.read(cfa_at, cfa);
+            let pc_at = cfa.wrapping_sub(8);
+            let pc = stack.load(pc_at)?;
+            words.read(pc_at, pc);
+            let fp = stack.load(at.fp)?;
+            words.restore_fp(at.fp, fp);
+            Registers { pc, sp: cfa, fp, lr: 0 }
         }
-        Rule::Signal => arch::step_signal(stack, at.sp)?,
+        Rule::Signal => {
+            words.give_up();
+            arch::step_signal(stack, at.sp)?
+        }
     };
     // Invariant 2, and 1 for the steps to come.
     (next.sp > at.sp && next.sp <= stack.hi && next.sp.is_multiple_of(8)).then_some(next)

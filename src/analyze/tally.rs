@@ -1,0 +1,133 @@
+//! Sums by name and by stack.
+//!
+//! Names that a program makes up (tasks, regions) may be without number. The first [`NAMES`] have distributions of their own,
+//! the rest share one, so that memory stays bounded.
+
+use super::dist::Dist;
+use crate::read::{IdHashMap, StackKey, StringKey, Time};
+
+/// How many names have a distribution of their own.
+pub const NAMES: usize = 1024;
+
+/// Distributions by name.
+#[derive(Default)]
+pub struct ByName {
+    index: IdHashMap<u32>,
+    list: Vec<(StringKey, Dist)>,
+    others: Dist,
+}
+
+impl ByName {
+    /// Adds a duration under a name.
+    #[inline]
+    pub fn add(&mut self, name: StringKey, ns: u64) {
+        self.get(name).add(ns);
+    }
+
+    fn get(&mut self, name: StringKey) -> &mut Dist {
+        let list = &mut self.list;
+        match self.index.get(&name.0.into()) {
+            Some(&i) => &mut list[i as usize].1,
+            None if list.len() >= NAMES => &mut self.others,
+            None => {
+                self.index.insert(name.0.into(), list.len() as u32);
+                list.push((name, Dist::default()));
+                let i = list.len() - 1;
+                &mut list[i].1
+            }
+        }
+    }
+
+    /// The names and their distributions, the greatest sum first; `None` is the name of all names beyond the limit.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<(Option<StringKey>, &Dist)> {
+        let mut all: Vec<_> = self.list.iter().map(|(name, d)| (Some(*name), d)).collect();
+        if self.others.count() > 0 {
+            all.push((None, &self.others));
+        }
+        all.sort_by_key(|(name, d)| (std::cmp::Reverse(d.total()), *name));
+        all
+    }
+}
+
+/// What was spent with one stack (and one reason).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// How many times.
+    pub count: u64,
+    /// How long together, in nanoseconds.
+    pub total_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// When that began.
+    pub max_at: Time,
+}
+
+impl Spent {
+    /// Adds a span.
+    #[inline]
+    pub fn add(&mut self, begin: Time, ns: u64) {
+        self.count += 1;
+        self.total_ns = self.total_ns.saturating_add(ns);
+        if ns > self.max_ns || self.count == 1 {
+            self.max_ns = ns;
+            self.max_at = begin;
+        }
+    }
+}
+
+/// Sums by name and stack.
+#[derive(Default)]
+pub struct ByStack {
+    map: IdHashMap<Spent>,
+}
+
+impl ByStack {
+    /// Adds a span.
+    #[inline]
+    pub fn add(&mut self, name: StringKey, stack: StackKey, begin: Time, ns: u64) {
+        self.map.entry(u64::from(name.0) << 32 | u64::from(stack.0)).or_default().add(begin, ns);
+    }
+
+    /// All entries, the greatest sum first.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<(StringKey, StackKey, Spent)> {
+        let mut all: Vec<_> =
+            self.map.iter().map(|(&k, &s)| (StringKey((k >> 32) as u32), StackKey(k as u32), s)).collect();
+        all.sort_by_key(|&(name, stack, s)| (std::cmp::Reverse(s.total_ns), name, stack));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beyond_the_limit_share_one_distribution() {
+        let mut t = ByName::default();
+        for i in 0..NAMES as u32 + 10 {
+            t.add(StringKey(i), 5);
+            t.add(StringKey(i), 1 + u64::from(i == 3));
+        }
+        let sorted = t.sorted();
+        assert_eq!(sorted.len(), NAMES + 1);
+        assert_eq!((sorted[0].0, sorted[0].1.count()), (None, 20));
+        assert_eq!((sorted[1].0, sorted[1].1.total()), (Some(StringKey(3)), 7));
+    }
+
+    #[test]
+    fn stacks_are_sorted_by_what_was_spent() {
+        let mut t = ByStack::default();
+        t.add(StringKey(1), StackKey(9), Time(10), 5);
+        t.add(StringKey(1), StackKey(9), Time(20), 7);
+        t.add(StringKey(2), StackKey(9), Time(30), 100);
+        assert_eq!(
+            t.sorted(),
+            [
+                (StringKey(2), StackKey(9), Spent { count: 1, total_ns: 100, max_ns: 100, max_at: Time(30) }),
+                (StringKey(1), StackKey(9), Spent { count: 2, total_ns: 12, max_ns: 7, max_at: Time(20) }),
+            ]
+        );
+    }
+}

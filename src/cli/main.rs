@@ -1,0 +1,90 @@
+//! The `exectrace` command: reads execution traces and answers questions about them, offline.
+//!
+//! Here stand the subcommands and what becomes of their results; each subcommand is a file (or a directory) beside this one.
+//! Answers go to standard output, everything else to standard error. Nothing here opens a network connection.
+//!
+//! Exit codes: 0 done (or the limits hold), 1 a limit is violated or two traces differ, 2 the command cannot be carried out
+//! (its arguments, a file that cannot be opened, output that cannot be written), 3 the trace is broken.
+#![forbid(unsafe_code)]
+
+mod check;
+mod filter;
+mod fmt;
+mod gc;
+mod goroutines;
+mod input;
+mod latency;
+mod mmu;
+mod outcome;
+mod output;
+mod print;
+mod profile;
+mod regions;
+mod summary;
+mod tasks;
+
+use clap::{Parser, Subcommand};
+use outcome::{Failure, Outcome};
+use std::process::ExitCode;
+
+/// Read, check and question execution traces of native programs and of Go programs.
+#[derive(Parser)]
+#[command(name = "exectrace", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "\
+Exit codes: 0 done; 1 a limit is violated or traces differ; 2 cannot be done as asked; 3 the trace is broken.
+A FILE of `-` is standard input.
+
+Examples:
+  exectrace summary app.trace                   one page: what is in it, what looks wrong
+  exectrace profile sync app.trace              where goroutines wait for each other
+  exectrace goroutines app.trace                what threads and goroutines spent their time on
+  exectrace gc app.trace                        each cycle of the collector
+  exectrace mmu --svg mmu.svg app.trace         what the collector leaves to the program
+  exectrace check app.trace                     is it a valid trace?
+  exectrace print app.trace | less              all events, in order
+  exectrace print --kind Log,TaskEnd app.trace  some of them")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Summary(summary::Args),
+    Profile(profile::Args),
+    Goroutines(goroutines::Args),
+    Latency(latency::Args),
+    Gc(gc::Args),
+    Mmu(mmu::Args),
+    Tasks(tasks::Args),
+    Regions(regions::Args),
+    Print(print::Args),
+    Check(check::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are no failures. If they cannot be written there is nobody to tell.
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(Failure::USAGE_CODE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.command {
+        Command::Summary(args) => summary::run(&args),
+        Command::Profile(args) => profile::run(&args),
+        Command::Goroutines(args) => goroutines::run(&args),
+        Command::Latency(args) => latency::run(&args),
+        Command::Gc(args) => gc::run(&args),
+        Command::Mmu(args) => mmu::run(&args),
+        Command::Tasks(args) => tasks::run(&args),
+        Command::Regions(args) => regions::run(&args),
+        Command::Print(args) => print::run(&args),
+        Command::Check(args) => check::run(&args),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

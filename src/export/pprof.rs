@@ -1,0 +1,106 @@
+//! Profiles as pprof has them: `profile.proto` of github.com/google/pprof, not compressed.
+//!
+//! `go tool pprof` and whatever else reads pprof open it, compressed by gzip or not. Sample types and values are those of
+//! `go tool trace -pprof=`: a count and nanoseconds. Each sample has its reason as a label (`reason`, or `region`).
+
+use super::proto::Message;
+use crate::analyze::{Profile, ProfileKind};
+use std::collections::HashMap;
+
+/// A profile as an uncompressed pprof file.
+#[must_use]
+pub fn encode(p: &Profile) -> Vec<u8> {
+    let mut out = Message::default();
+    let mut strings = Strings::new();
+    let (count, time) = p.kind.values();
+    let (count, time) = (strings.id(count), strings.id(time));
+    let (unit, ns) = (strings.id("count"), strings.id("nanoseconds"));
+    out.message(1, &value_type(count, unit));
+    out.message(1, &value_type(time, ns));
+
+    let label_key = strings.id(if p.kind == ProfileKind::Region { "region" } else { "reason" });
+    let mut functions: HashMap<(u64, u64), u64> = HashMap::new();
+    let mut locations: HashMap<(u64, u64, u64), u64> = HashMap::new();
+    let mut tables = Message::default();
+    for e in &p.entries {
+        let mut ids = Vec::with_capacity(e.stack.len());
+        for (f, &pc) in e.stack.iter().zip(&e.pcs) {
+            let (name, file) = (strings.id(&f.func), strings.id(&f.file));
+            let next = functions.len() as u64 + 1;
+            let function = *functions.entry((name, file)).or_insert_with(|| {
+                // No system name: where it equals the name, pprof takes Rust and C++ names apart.
+                let mut m = Message::default();
+                m.number(1, next);
+                m.number(2, name);
+                m.number(4, file);
+                tables.message(5, &m);
+                next
+            });
+            let next = locations.len() as u64 + 1;
+            let location = *locations.entry((pc, function, f.line)).or_insert_with(|| {
+                let mut line = Message::default();
+                line.number(1, function);
+                line.number(2, f.line);
+                let mut m = Message::default();
+                m.number(1, next);
+                m.number(3, pc);
+                m.message(4, &line);
+                tables.message(4, &m);
+                next
+            });
+            ids.push(location);
+        }
+        let mut sample = Message::default();
+        sample.packed(1, ids);
+        sample.packed(2, [e.count, e.total_ns]);
+        if !e.label.is_empty() {
+            let mut label = Message::default();
+            label.number(1, label_key);
+            label.number(2, strings.id(&e.label));
+            sample.message(3, &label);
+        }
+        out.message(2, &sample);
+    }
+    let mut bytes = out.into_bytes();
+    bytes.extend_from_slice(&tables.into_bytes());
+
+    let mut tail = Message::default();
+    for s in &strings.list {
+        tail.bytes(6, s.as_bytes());
+    }
+    tail.number(9, p.begin_unix_ns.unwrap_or(0) as u64);
+    tail.number(10, p.duration_ns);
+    let period = if p.kind == ProfileKind::Cpu { value_type(time, ns) } else { value_type(time, unit) };
+    tail.message(11, &period);
+    tail.number(12, if p.kind == ProfileKind::Cpu { 10_000_000 } else { 1 });
+    tail.number(14, time);
+    bytes.extend_from_slice(&tail.into_bytes());
+    bytes
+}
+
+fn value_type(kind: u64, unit: u64) -> Message {
+    let mut m = Message::default();
+    m.number(1, kind);
+    m.number(2, unit);
+    m
+}
+
+/// The string table. Its first entry is empty.
+struct Strings<'a> {
+    ids: HashMap<&'a str, u64>,
+    list: Vec<&'a str>,
+}
+
+impl<'a> Strings<'a> {
+    fn new() -> Strings<'a> {
+        Strings { ids: HashMap::from([("", 0)]), list: vec![""] }
+    }
+
+    fn id(&mut self, s: &'a str) -> u64 {
+        let list = &mut self.list;
+        *self.ids.entry(s).or_insert_with(|| {
+            list.push(s);
+            list.len() as u64 - 1
+        })
+    }
+}
