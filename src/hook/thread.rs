@@ -50,7 +50,7 @@ use crate::record::section;
 use crate::record::stacks::{self, Leaf};
 use crate::record::tables;
 use crate::record::thread::{self as known, Entered, Thread, activity, life};
-use crate::record::{RECORD_BLOCKING, records};
+use crate::record::{RECORD_BLOCKING, is_enabled, records};
 use crate::sys::thread as os;
 
 /// Why a thread waits.
@@ -228,6 +228,11 @@ pub fn born(b: Birth) {
         // The thread was known before its start routine ran (a signal handler allocated): it has an entry already.
         section::forget_reserved(&entered, child);
     }
+    if !is_enabled() {
+        return;
+    }
+    // Its creator has announced it, so that no first event of its own will see to this.
+    samples::watch(entered.thread);
     if !records(RECORD_BLOCKING) {
         return;
     }

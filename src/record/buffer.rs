@@ -3,10 +3,11 @@
 //! A thread borrows a buffer from the [`Pool`], fills it, and sends it to the writer as a [`Chunk`]; the writer gives it back.
 //! When none is left and the bound is reached, the thread gets nothing and drops the event: it never waits.
 //!
-//! The channels are used without waiting on either side; see [`Event`] for why.
+//! The channel of full buffers is used without waiting on either side; see [`Event`] for why. Empty ones are not handed out
+//! through such a channel: there each taker waits, spinning, for any other that has lost its processor in the middle of taking.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -24,14 +25,18 @@ const SLAB_BYTES: usize = SLAB_BUFFERS * BUFFER_BYTES;
 
 /// A piece of memory of [`BUFFER_BYTES`], owned by whoever holds the value.
 #[derive(Debug)]
-pub(crate) struct Buffer(NonNull<u8>);
+pub(crate) struct Buffer {
+    at: NonNull<u8>,
+    /// Its place in the pool.
+    number: u32,
+}
 
 // SAFETY: a buffer is plain memory with one owner.
 unsafe impl Send for Buffer {}
 
 impl Buffer {
     pub(crate) fn start(&self) -> *mut u8 {
-        self.0.as_ptr()
+        self.at.as_ptr()
     }
 }
 
@@ -99,7 +104,7 @@ impl Remains {
 /// The buffers of one trace, and the way to its writer.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    free: (Sender<Buffer>, Receiver<Buffer>),
+    free: Free,
     full: (Sender<Chunk>, Receiver<Chunk>),
     /// Rung when the writer should look.
     pub(crate) bell: Event,
@@ -121,8 +126,8 @@ impl Pool {
         let slabs_max = (bytes_max / SLAB_BYTES).max(1);
         let buffers = slabs_max * SLAB_BUFFERS;
         Pool {
-            free: bounded(buffers),
-            // Every buffer may be on its way at once.
+            free: Free::new(buffers),
+            // Every buffer may be on its way at once. So a sender never comes to a place that the writer is still reading.
             full: bounded(buffers),
             bell: Event::new(),
             sent: AtomicU64::new(0),
@@ -148,7 +153,12 @@ impl Pool {
 
     /// A buffer, or `None` when the bound is reached. Neither waits nor allocates through the global allocator.
     pub(crate) fn take(&self) -> Option<Buffer> {
-        self.free.1.try_recv().ok().or_else(|| self.grow())
+        let Some(number) = self.free.pop() else { return self.grow() };
+        let slab = self.slab_at[number as usize / SLAB_BUFFERS].load(Ordering::Relaxed) as usize;
+        let at = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(slab))?;
+        // SAFETY: the slab of SLAB_BUFFERS was mapped before any of its buffers could be in the list.
+        let at = unsafe { at.add(number as usize % SLAB_BUFFERS * BUFFER_BYTES) };
+        Some(Buffer { at, number })
     }
 
     #[cold]
@@ -162,15 +172,14 @@ impl Pool {
         for k in 1..SLAB_BUFFERS {
             // SAFETY: `k` buffers into the slab of SLAB_BUFFERS.
             let at = unsafe { slab.add(k * BUFFER_BYTES) };
-            self.give_back(Buffer(at));
+            self.give_back(Buffer { at, number: (i * SLAB_BUFFERS + k) as u32 });
         }
-        Some(Buffer(slab))
+        Some(Buffer { at: slab, number: (i * SLAB_BUFFERS) as u32 })
     }
 
-    /// Returns a buffer. There is always room: no more buffers exist than the channel holds.
+    /// Returns a buffer.
     pub(crate) fn give_back(&self, buffer: Buffer) {
-        let sent = self.free.0.try_send(buffer);
-        debug_assert!(sent.is_ok());
+        self.free.push(buffer.number);
     }
 
     /// Sends a filled buffer to the writer.
@@ -240,6 +249,52 @@ impl Pool {
         debug_assert!(sent.is_ok());
         if self.sent.fetch_add(1, Ordering::Relaxed) + 1 == self.sent_early {
             self.bell.ring();
+        }
+    }
+}
+
+/// The free buffers: a stack of their numbers. Nobody waits for anybody; the last one given back, which is still in some cache, is
+/// the first to be taken.
+#[derive(Debug)]
+struct Free {
+    /// The number of the top one plus one (0 for none) in the low half. A count of changes in the high half makes an exchange fail
+    /// whose view of the list is out of date.
+    top: AtomicU64,
+    /// Below each, in the same form. Written by whoever owns the buffer.
+    next: Box<[AtomicU32]>,
+}
+
+impl Free {
+    fn new(buffers: usize) -> Free {
+        Free { top: AtomicU64::new(0), next: (0..buffers).map(|_| AtomicU32::new(0)).collect() }
+    }
+
+    fn changed(top: u64, to: u32) -> u64 {
+        ((top >> 32).wrapping_add(1) << 32) | u64::from(to)
+    }
+
+    fn pop(&self) -> Option<u32> {
+        // Acquire pairs with the Release in `push`: what its last owner did with the buffer is over.
+        let mut top = self.top.load(Ordering::Acquire);
+        loop {
+            let number = (top as u32).checked_sub(1)?;
+            let next = self.next[number as usize].load(Ordering::Relaxed);
+            match self.top.compare_exchange_weak(top, Self::changed(top, next), Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => return Some(number),
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    fn push(&self, number: u32) {
+        let mut top = self.top.load(Ordering::Relaxed);
+        loop {
+            self.next[number as usize].store(top as u32, Ordering::Relaxed);
+            let new = Self::changed(top, number + 1);
+            match self.top.compare_exchange_weak(top, new, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
         }
     }
 }

@@ -154,6 +154,11 @@ impl Closer {
         // SAFETY: this is the closer; the generation of the other parity has been closed before.
         unsafe { CLOCK.set(1 - parity, self.calibration.next(CLOCK.of(parity))) };
         let gc_active = self.gc_active.take();
+        // Before it opens, so that what is said at its begin comes before all else in it, however long this thread is away between
+        // the two.
+        // SAFETY: the closer.
+        let closed_ns = unsafe { CLOCK.of(1 - parity) }.ns(clock::ticks());
+        let heap = heap_now();
         {
             // A collection's begin and end take this lock too, so that its sequence numbers rise with the generations.
             let mut world = WORLD.lock();
@@ -162,12 +167,13 @@ impl Closer {
             }
             GENERATION.set(if last { 0 } else { n + 1 });
         }
-        // SAFETY: the closer.
-        let closed_ns = unsafe { CLOCK.of(1 - parity) }.ns(clock::ticks());
-        let heap = heap_now();
         barrier::heavy();
         for t in thread::all() {
-            t.gate.quiesce(n, os::yield_now);
+            // One that lost its processor inside a section is waited for: meanwhile the others want their buffers back.
+            t.gate.quiesce(n, || {
+                self.collect();
+                os::yield_now();
+            });
         }
         // Everything of generation n is now in the channel or in the threads' batches.
         self.pool.send_remains(parity);

@@ -18,7 +18,7 @@ use super::batch::Batch;
 use super::gate::Gate;
 use super::region::OpenRegions;
 use super::state::StateCell;
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Held, Lock};
 use crate::sys::{pages, thread as os};
 
 /// Threads per segment of the registry.
@@ -322,12 +322,6 @@ pub(crate) fn by_index(i: u32) -> Option<&'static Thread> {
     Some(unsafe { &*at })
 }
 
-/// Runs `f` while no entry is taken or given back.
-pub(crate) fn while_none_comes_or_goes<R>(f: impl FnOnce() -> R) -> R {
-    let _held = REGISTRY.lock();
-    f()
-}
-
 /// The last generation in which any thread was in a section.
 pub(crate) fn last_adopted() -> u32 {
     all().map(|t| t.gate.adopted()).max().unwrap_or(0)
@@ -345,11 +339,44 @@ pub(crate) fn count() -> u32 {
 
 /// Gives an ended or never-run thread back for another. Nothing may be owed for it in a trace any more.
 pub(crate) fn release(t: &'static Thread) {
-    let mut registry = REGISTRY.lock();
+    push_free(REGISTRY.lock(), t);
+}
+
+fn push_free(mut registry: Held<'_, Registry>, t: &'static Thread) {
     t.tid.store(0, Ordering::Relaxed);
     t.life.store(life::FREE, Ordering::Release);
     t.next_free.store(registry.free, Ordering::Relaxed);
     registry.free = t.index.load(Ordering::Relaxed) + 1;
+}
+
+/// The number of the trace that threads have been announced to, 0 when none is on. Written under the registry's lock.
+static ANNOUNCED: AtomicU32 = AtomicU32::new(0);
+
+/// A trace is about to begin: `announce` tells it of the threads that exist, while none comes or goes.
+pub(crate) fn begin_trace(trace: u32, announce: impl FnOnce()) {
+    let _held = REGISTRY.lock();
+    announce();
+    ANNOUNCED.store(trace, Ordering::Relaxed);
+}
+
+/// The trace is over.
+pub(crate) fn end_trace() {
+    let _held = REGISTRY.lock();
+    ANNOUNCED.store(0, Ordering::Relaxed);
+}
+
+/// The calling thread has ended, and has given its entry up. Makes that free if it is `free`; otherwise the closer does it later.
+fn let_go(t: &'static Thread, free: bool) {
+    let registry = REGISTRY.lock();
+    let trace = ANNOUNCED.load(Ordering::Relaxed);
+    let announced = trace != 0 && t.go_trace.load(Ordering::Relaxed) == trace;
+    if announced && t.go.get().state() != super::state::GONE {
+        // By a trace that began after the thread had looked for one to say goodbye to.
+        t.ended_silently.store(true, Ordering::Release);
+    } else if free {
+        return push_free(registry, t);
+    }
+    t.life.store(life::ENDED, Ordering::Release);
 }
 
 /// A function that another room wants called: the recorder knows no hooks, so they register.
@@ -400,11 +427,7 @@ extern "C" fn at_exit(value: *mut c_void) {
         l.thread.set(core::ptr::null());
         l.phase.set(DEAD);
         compiler_fence(Ordering::SeqCst);
-        if free {
-            release(t);
-        } else {
-            t.life.store(life::ENDED, Ordering::Release);
-        }
+        let_go(t, free);
     });
 }
 
@@ -595,6 +618,7 @@ pub(crate) unsafe fn after_fork() {
     let (mut registry, mut spare) = (REGISTRY.lock(), SPARE_INTERNAL.lock());
     registry.count = COUNT.load(Ordering::Relaxed);
     (registry.free, *spare) = (0, 0);
+    ANNOUNCED.store(0, Ordering::Relaxed);
     for t in all() {
         t.timer.store(0, Ordering::Relaxed);
         t.gate.close();

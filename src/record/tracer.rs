@@ -243,9 +243,10 @@ impl Tracer {
         gauges::set_limit(self.memory_limit.or_else(cgroup::memory_limit).unwrap_or(0));
         TRACE.fetch_add(1, Ordering::Relaxed);
         RECORD.store(self.record, Ordering::Relaxed);
-        thread::while_none_comes_or_goes(|| announce(generation));
+        thread::begin_trace(TRACE.load(Ordering::Relaxed), || announce(generation));
         let shared = Arc::new(Shared {
             pool: pool.clone(),
+            opened: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             advance: AtomicBool::new(false),
             closed: AtomicU64::new(0),
@@ -268,6 +269,7 @@ impl Tracer {
         let thread = match spawned {
             Ok(t) => t,
             Err(errno) => {
+                thread::end_trace();
                 // SAFETY: the thread does not exist, so the box is ours again.
                 let job = unsafe { Box::from_raw(slot) };
                 let sink = job.and_then(|job| job.input).map_or_else(|| Box::new(io::sink()) as Sink, |(_, sink)| sink);
@@ -280,6 +282,8 @@ impl Tracer {
         QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
         POOL.store(Arc::as_ptr(&pool).cast_mut(), Ordering::Release);
         GENERATION.set(generation);
+        shared.opened.store(true, Ordering::Release);
+        pool.bell.ring();
         for t in thread::all() {
             if t.life.load(Ordering::Acquire) == life::ALIVE
                 && t.go_trace.load(Ordering::Relaxed) == TRACE.load(Ordering::Relaxed)
@@ -371,6 +375,7 @@ fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
     if let Some(thread) = running.thread.take() {
         thread.join();
     }
+    thread::end_trace();
     SAMPLE_PERIOD_NS.store(0, Ordering::Relaxed);
     QUANTUM.store(HEAP_QUANTUM as u64, Ordering::Relaxed);
     for t in thread::all() {

@@ -22,6 +22,8 @@ pub(crate) type Sink = Box<dyn Write + Send>;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pool: Arc<Pool>,
+    /// Set by `start` when the first generation is open, before it rings: closing it must not come first.
+    pub(crate) opened: AtomicBool,
     /// Set by `stop` before it rings.
     pub(crate) stop: AtomicBool,
     /// Set by whoever wants the generation closed, before it rings.
@@ -92,6 +94,9 @@ impl<'a> Writer<'a> {
     fn run(mut self) -> Outcome {
         let shared = self.shared.clone();
         self.write();
+        while !shared.opened.load(Ordering::Acquire) {
+            shared.pool.bell.wait(Duration::from_secs(1));
+        }
         let mut next = Instant::now() + self.period;
         loop {
             shared.pool.bell.wait(next.saturating_duration_since(Instant::now()));

@@ -3,6 +3,8 @@
 // Each test program uses its own part of this.
 #![allow(dead_code)]
 
+pub mod heap;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +21,13 @@ pub struct Memory(Arc<Mutex<Vec<u8>>>, Arc<AtomicU64>);
 impl Memory {
     pub fn new() -> Memory {
         Memory::default()
+    }
+
+    /// One that does not allocate until it holds that many bytes.
+    pub fn with_capacity(bytes: usize) -> Memory {
+        let memory = Memory::new();
+        memory.0.lock().unwrap_or_else(PoisonError::into_inner).reserve(bytes);
+        memory
     }
 
     /// How many generations were written so far.
