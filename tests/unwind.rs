@@ -231,6 +231,8 @@ fn random_walks_with_the_memory_of_the_last_stacks() {
         /// libc's sort keeps its buffer on the stack, by a frame pointer.
         #[inline(never)]
         fn variable(&mut self, depth: usize) -> u64 {
+            /// # Safety
+            /// `this` is what the caller of `qsort_r` passed.
             unsafe extern "C" fn compare(_: *const c_void, _: *const c_void, this: *mut c_void) -> c_int {
                 // SAFETY: the walk and the depth below, which wait for us.
                 let (walk, depth) = unsafe { &mut *this.cast::<(&mut Walk, usize)>() };

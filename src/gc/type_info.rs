@@ -211,11 +211,15 @@ impl<T: Collect> Shape for Items<T> {
     }
 }
 
+/// # Safety
+/// An object of type `T` that nobody uses any more lies at `p`.
 unsafe fn drop_value<T>(p: NonNull<u8>) {
     // SAFETY: the caller's: an object of type `T` that nobody uses any more.
     unsafe { p.cast::<T>().drop_in_place() }
 }
 
+/// # Safety
+/// An array of items of type `T` that nobody uses any more lies at `p`.
 unsafe fn drop_items<T: Collect>(p: NonNull<u8>) {
     // SAFETY: the caller's: an array of items of type `T` that nobody uses any more.
     let (first, len) = unsafe { (Items::<T>::first(p), (*p.cast::<ItemsHead<T>>().as_ptr()).len) };
@@ -223,11 +227,15 @@ unsafe fn drop_items<T: Collect>(p: NonNull<u8>) {
     unsafe { NonNull::slice_from_raw_parts(first, len).drop_in_place() }
 }
 
+/// # Safety
+/// An object of shape `S` on the marker's heap lies at `p`.
 unsafe fn mark_erased<S: Shape>(p: NonNull<u8>, marker: &mut Marker) {
     // SAFETY: the caller's: an object of shape `S` on the marker's heap.
     unsafe { marker.mark::<S>(p) }
 }
 
+/// # Safety
+/// A live object of shape `S` lies at `p`.
 unsafe fn edges_erased<S: Shape>(p: NonNull<u8>, sink: &mut EdgeSink<'_>) {
     // SAFETY: the caller's: a live object of shape `S`.
     unsafe { S::visit(p, &mut Edges { sink, field: "" }) };

@@ -79,6 +79,9 @@ mod imp {
         modules
     }
 
+    /// # Safety
+    /// For the loader to call: `info` describes an object that stays loaded during the call, and `modules` is the vector that
+    /// the caller of `dl_iterate_phdr` passed.
     unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _size: usize, modules: *mut c_void) -> c_int {
         // SAFETY: the vector of `modules`, which waits for this call.
         let modules = unsafe { &mut *modules.cast::<Vec<Module>>() };

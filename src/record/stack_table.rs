@@ -413,6 +413,8 @@ mod memory {
             pages::map(pages::round_up(len * size_of::<T>()), GRANULE_BYTES).map(|p| p.as_ptr().cast())
         }
 
+        /// # Safety
+        /// `p` is null or came from `map` with the same length, and nobody uses it any more.
         pub(super) unsafe fn unmap<T: Zeroed>(p: *mut T, len: usize) {
             if let Some(p) = NonNull::new(p.cast()) {
                 // SAFETY: the caller's: mapped by `map` with the same length.
@@ -428,6 +430,8 @@ mod memory {
             Some(Box::into_raw((0..len).map(|_| T::zero()).collect::<Box<[T]>>()).cast())
         }
 
+        /// # Safety
+        /// `p` is null or came from `map` with the same length, and nobody uses it any more.
         pub(super) unsafe fn unmap<T: Zeroed>(p: *mut T, len: usize) {
             // SAFETY: the caller's: made by `map` with the same length.
             drop(unsafe { Box::from_raw(core::ptr::slice_from_raw_parts_mut(p, len)) });

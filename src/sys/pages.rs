@@ -57,16 +57,22 @@ mod imp {
         Some(at)
     }
 
+    /// # Safety
+    /// As for the public [`unmap`](super::unmap).
     pub(super) unsafe fn unmap(at: NonNull<u8>, bytes: usize, _align: usize) {
         // SAFETY: the caller's.
         unsafe { munmap(at, bytes) }
     }
 
+    /// # Safety
+    /// None beyond a size of whole pages: the mapping is fresh.
     unsafe fn mmap(bytes: usize) -> Option<NonNull<u8>> {
         // SAFETY: the caller's: a fresh anonymous mapping.
         NonNull::new(unsafe { raw::mmap(bytes) })
     }
 
+    /// # Safety
+    /// The range is whole pages of a mapping of ours that nobody uses any more.
     unsafe fn munmap(at: NonNull<u8>, bytes: usize) {
         // SAFETY: the caller's.
         unsafe { raw::munmap(at.as_ptr(), bytes) }
@@ -77,6 +83,8 @@ mod imp {
     mod raw {
         use crate::sys::raw::syscall6;
 
+        /// # Safety
+        /// None beyond a size of whole pages: the mapping is fresh.
         pub(super) unsafe fn mmap(bytes: usize) -> *mut u8 {
             let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
             let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as usize;
@@ -85,6 +93,8 @@ mod imp {
             if r < 0 { core::ptr::null_mut() } else { core::ptr::with_exposed_provenance_mut(r as usize) }
         }
 
+        /// # Safety
+        /// The range is whole pages of a mapping of ours that nobody uses any more.
         pub(super) unsafe fn munmap(at: *mut u8, bytes: usize) {
             // SAFETY: the caller's. It fails only for arguments that `map` never makes.
             unsafe { syscall6(libc::SYS_munmap, [at.expose_provenance(), bytes, 0, 0, 0, 0]) };
@@ -93,6 +103,8 @@ mod imp {
 
     #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
     mod raw {
+        /// # Safety
+        /// None beyond a size of whole pages: the mapping is fresh.
         pub(super) unsafe fn mmap(bytes: usize) -> *mut u8 {
             let prot = libc::PROT_READ | libc::PROT_WRITE;
             // SAFETY: a fresh anonymous mapping.
@@ -101,6 +113,8 @@ mod imp {
             if p == libc::MAP_FAILED { core::ptr::null_mut() } else { p.cast() }
         }
 
+        /// # Safety
+        /// The range is whole pages of a mapping of ours that nobody uses any more.
         pub(super) unsafe fn munmap(at: *mut u8, bytes: usize) {
             // SAFETY: the caller's.
             unsafe { libc::munmap(at.cast(), bytes) };

@@ -103,6 +103,9 @@ fn no_words_that_do_not_belong() {
 
 #[test]
 fn paths_named_in_documents_exist() {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        assert!(root().join(document).exists(), "{document}");
+    }
     let exists = |path: &str| prose::exists(root(), path);
     check_each("a path that is named and does not exist", |s| prose::paths(s, &exists));
 }

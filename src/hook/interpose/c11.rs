@@ -41,6 +41,8 @@ hooks! {
 const SUCCESS: c_int = 0;
 const BUSY: c_int = 1;
 
+/// # Safety
+/// `at` is the `Start` that the thread's creator made for it, and for nobody else.
 unsafe extern "C-unwind" fn run(at: *mut c_void) -> c_int {
     // SAFETY: `thrd_create` below passed it.
     let what = unsafe { Start::take(at) };
@@ -101,6 +103,8 @@ macro_rules! locks {
     ($( fn $name:ident(lock: Mutex $(, $a:ident: $t:ty)*); )*) => { $(
         #[doc = concat!("`", stringify!($name), "`.\n\n# Safety\nAs for the real function.")]
         pub unsafe extern "C-unwind" fn $name(lock: Mutex $(, $a: $t)*) -> c_int {
+            /// # Safety
+            /// As for the hook.
             #[cold]
             #[inline(never)]
             unsafe extern "C-unwind" fn not_free(answer: c_int, lock: Mutex $(, $a: $t)*) -> c_int {

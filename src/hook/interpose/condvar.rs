@@ -103,6 +103,8 @@ macro_rules! downs {
     ($( fn $name:ident(sem: *mut sem_t $(, $a:ident: $t:ty)*); )*) => { $(
         #[doc = concat!("`", stringify!($name), "`.\n\n# Safety\nAs for the real function.")]
         pub unsafe extern "C-unwind" fn $name(sem: *mut sem_t $(, $a: $t)*) -> c_int {
+            /// # Safety
+            /// As for the hook.
             #[cold]
             #[inline(never)]
             unsafe extern "C-unwind" fn not_free(errno_before: c_int, sem: *mut sem_t $(, $a: $t)*) -> c_int {

@@ -57,6 +57,8 @@ macro_rules! locks {
     ($( fn $name:ident($lock:ident: $kind:ty $(, $a:ident: $t:ty)* $(,)?), $try:ident, $bits:expr; )*) => { $(
         #[doc = concat!("`", stringify!($name), "`.\n\n# Safety\nAs for the real function.")]
         pub unsafe extern "C-unwind" fn $name($lock: $kind $(, $a: $t)*) -> c_int {
+            /// # Safety
+            /// As for the hook.
             #[cold]
             #[inline(never)]
             unsafe extern "C-unwind" fn not_free(answer: c_int, $lock: $kind $(, $a: $t)*) -> c_int {

@@ -234,6 +234,8 @@ macro_rules! recorded {
     ($( fn $name:ident($($a:ident: $t:ty),* $(,)?) -> $r:ty $on:block )*) => { $(
         #[doc = concat!("`", stringify!($name), "`.\n\n# Safety\nAs for the real function.")]
         pub unsafe extern "C-unwind" fn $name($($a: $t),*) -> $r {
+            /// # Safety
+            /// As for the hook.
             #[inline(never)]
             unsafe extern "C-unwind" fn on($($a: $t),*) -> $r $on
             if !$crate::hook::on() {
@@ -252,11 +254,15 @@ macro_rules! real_fn {
         pub(in crate::hook::interpose) static $name: $crate::hook::interpose::real::Real<
             $crate::hook::interpose::real::c_fn!(fn($($t),*) -> $r),
         > = {
+            /// # Safety
+            /// As for the real function.
             unsafe extern "C-unwind" fn first($($a: $t),*) -> $r {
                 let found = $name.resolve();
                 // SAFETY: the caller's promise to the hook is the promise to the function.
                 unsafe { found($($a),*) }
             }
+            /// # Safety
+            /// As for the real function.
             unsafe extern "C-unwind" fn missing($($a: $t),*) -> $r {
                 $crate::hook::interpose::real::missing!([$($a),*] $r; $($how)*)
             }

@@ -105,6 +105,9 @@ impl Start {
 }
 
 /// The start of every announced thread.
+///
+/// # Safety
+/// `at` is the `Start` that the thread's creator made for it, and for nobody else.
 unsafe extern "C-unwind" fn run(at: *mut c_void) -> *mut c_void {
     // SAFETY: `pthread_create` below passed it.
     let what = unsafe { Start::take(at) };

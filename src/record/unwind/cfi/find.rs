@@ -114,6 +114,8 @@ mod snapshot {
         }
     }
 
+    /// # Safety
+    /// For the loader to call: `info` describes an object that stays loaded during the call.
     unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _size: usize, _data: *mut c_void) -> c_int {
         // SAFETY: the loader hands a valid description.
         let info = unsafe { &*info };
