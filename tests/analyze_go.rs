@@ -13,7 +13,7 @@ use exectrace::export;
 use exectrace::read::Reader;
 use read_support::go::{self, Go};
 use read_support::scratch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -59,6 +59,7 @@ fn profiles_have_gos_numbers() {
     let Some(go) = go::model() else { return };
     let dir = scratch("analyze-go-profiles");
     let mut compared = 0;
+    let mut failures: Vec<String> = Vec::new();
     for path in traces(go) {
         for (kind, name) in [
             (ProfileKind::Sync, "sync"),
@@ -75,10 +76,13 @@ fn profiles_have_gos_numbers() {
             let bytes = export::pprof::encode(&profile);
             let got = pprof::decode(&bytes);
             assert_eq!(got.types, want.types, "{at}");
-            for (stack, values) in &want.samples {
-                assert_eq!(got.samples.get(stack), Some(values), "{at}: {stack:?}");
+            let wrong = want.samples.iter().filter(|(stack, values)| got.samples.get(*stack) != Some(values));
+            let wrong: Vec<_> =
+                wrong.map(|(k, v)| format!("{:?} {v:?}, ours {:?}", k.first(), got.samples.get(k))).collect();
+            if !wrong.is_empty() || got.samples.len() != want.samples.len() {
+                failures.push(format!("{at}: {} of {}: {:?}", wrong.len(), want.samples.len(), wrong.first()));
+                continue;
             }
-            assert_eq!(got.samples.len(), want.samples.len(), "{at}");
             assert_eq!(profile.count as i64, want.samples.values().map(|v| v[0]).sum::<i64>(), "{at}");
             compared += want.samples.len();
             if want.samples.is_empty() {
@@ -92,6 +96,7 @@ fn profiles_have_gos_numbers() {
             assert!(raw.contains("contentions/count delay/nanoseconds"), "{at}: {raw}");
         }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(compared > 100, "{compared} stacks compared");
 }
 
@@ -108,6 +113,11 @@ fn goroutines_have_gos_times() {
                 continue;
             }
             let at = format!("{}, {}", path.display(), group.name);
+            let ids: Vec<u64> = ours.goroutines.iter().filter(|g| g.name == group.name).map(|g| g.id).collect();
+            if ids.iter().collect::<BTreeSet<_>>().len() != ids.len() {
+                // Go keeps only the last goroutine of those with the same id (threads that call from C come again).
+                continue;
+            }
             let rows = pages.goroutines(&group.name);
             assert_eq!(rows.len() as u64, group.goroutines, "{at}");
             let mut blocked: BTreeMap<&str, u64> = BTreeMap::new();
@@ -116,9 +126,12 @@ fn goroutines_have_gos_times() {
                 let part = |name: &str| parts.get(name).map_or(0, |d| duration_ns(d));
                 let at = format!("{at}, goroutine {id}: {parts:?}, {g:?}");
                 assert_eq!(g.execution_ns, part("Execution time"), "{at}");
-                assert_eq!(g.sched_wait_ns, part("Sched wait time"), "{at}");
-                assert_eq!(g.syscall_ns, part("Syscall execution time"), "{at}");
-                assert_eq!(g.syscall_blocked_ns, part("Block time (syscall)"), "{at}");
+                // A system call without a processor that goes on at the end of the trace counts twice in Go, and under
+                // other names: as execution of the call and as waiting for a processor.
+                let open = g.syscall_blocked_ns - part("Block time (syscall)");
+                assert!(open == 0 || g.end_at_ns.is_none(), "{at}");
+                assert_eq!(g.sched_wait_ns + open, part("Sched wait time"), "{at}");
+                assert_eq!(g.syscall_ns + open, part("Syscall execution time"), "{at}");
                 let waits = parts.iter().filter_map(|(name, d)| {
                     let reason = name.strip_prefix("Block time (")?.strip_suffix(')')?;
                     (reason != "syscall").then(|| (reason, duration_ns(d)))
@@ -147,25 +160,42 @@ fn goroutines_have_gos_times() {
 fn the_mmu_is_gos() {
     let Some(go) = go::model() else { return };
     let mut compared = 0;
+    let mut failures: Vec<String> = Vec::new();
     for path in traces(go) {
         let pages = GoPages::serve(go, path);
-        for (flags, sweep) in [("stw|background|assist", false), ("stw|background|assist|sweep", true)] {
-            let want = pages.mmu(flags);
+        for flags in ["stw", "assist", "sweep", "background", "stw|background|assist", "stw|background|assist|sweep"] {
+            let mut want = pages.mmu(flags);
+            // In a window of 1 ns Go looks behind the end of the trace, where it finds nothing.
+            want.retain(|(window, _)| *window > 1);
             let windows: Vec<u64> = want.iter().map(|(w, _)| *w).collect();
-            let work = Work { sweep, ..Work::default() };
+            let has = |flag| flags.split('|').any(|f| f == flag);
+            let work =
+                Work { stw: has("stw"), background: has("background"), assist: has("assist"), sweep: has("sweep") };
             let curve = analyze::mmu(&mut open(path), &windows, work, Counting::AsGo);
             assert_eq!(curve.points.len(), want.len(), "{}", path.display());
-            for (p, (window, utilization)) in curve.points.iter().zip(&want) {
-                let off = (p.utilization - utilization).abs();
-                assert!(
-                    off < 1e-6,
-                    "{}, {flags}, window {window}: {}, Go {utilization}",
+            let wrong: Vec<String> = curve
+                .points
+                .iter()
+                .zip(&want)
+                .filter(|(p, (_, utilization))| (p.utilization - utilization).abs() > 1e-6)
+                .map(|(p, (window, utilization))| format!("{window} ns: {}, Go {utilization}", p.utilization))
+                .collect();
+            if !wrong.is_empty() {
+                failures.push(format!(
+                    "{}, {flags}: {} of {}: {:?}",
                     path.display(),
-                    p.utilization
-                );
-                compared += usize::from(*utilization < 1.0);
+                    wrong.len(),
+                    want.len(),
+                    wrong[0]
+                ));
+            }
+            compared += want.iter().filter(|(_, u)| *u < 1.0).count();
+            if !has("background") && want.last().is_some_and(|(_, u)| *u > 0.0) {
+                let own = analyze::mmu(&mut open(path), &windows, work, Counting::Labelled);
+                assert_eq!(own, curve, "{}, {flags}: the two ways of counting differ in workers alone", path.display());
             }
         }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(compared > 100, "{compared} points below 1 compared");
 }

@@ -3,6 +3,10 @@
 //! A goroutine's parts of time are those of Go's goroutine page: execution, waiting by reason, system call with and without
 //! a processor, waiting for a processor; they do not overlap. Assists and sweeps lie within them. What is beyond Go's page is
 //! how the goroutines of a group differ: each part has the distribution over the goroutines, not only the sum.
+//!
+//! The numbers are Go's, with two exceptions. A system call that has lost its processor and goes on at the end of the trace counts
+//! once here, as what it is; Go counts that part twice, as time in the call and as waiting for a processor. And where ids
+//! are used again, each goroutine counts here, and only the last in Go.
 
 use super::dist::{Dist, Durations};
 use super::states::{Change, Slot, Span, States};

@@ -253,7 +253,10 @@ impl Mmu {
     #[must_use]
     pub fn finish(mut self) -> Vec<Minimum> {
         self.settle();
-        self.windows.finish(self.now)
+        // Go's curve ends where the last change is, if that is one to nothing.
+        let ends_early = self.counting == Counting::AsGo && self.last == Some(0.0);
+        let end = self.windows.steps.back().filter(|_| ends_early).map_or(self.now, |s| s.at);
+        self.windows.finish(end)
     }
 
     /// The mean utilization over the whole trace so far; 1 before anything is known.

@@ -36,6 +36,9 @@
 // Answers.
 mod summary;
 
+pub mod limits;
+
+mod diff;
 mod gc_report;
 mod goroutines;
 mod latency;
@@ -58,6 +61,7 @@ mod dist;
 mod frames;
 mod units;
 
+pub use diff::{DIFF_SCHEMA, Diff, NumberDiff, PlaceDiff, diff};
 pub use dist::{Dist, Durations};
 pub use frames::FrameInfo;
 pub use gc_report::{CycleInfo, GC_SCHEMA, GcReport, gc, gc_watched};
@@ -73,7 +77,7 @@ pub use regions::{REGIONS_SCHEMA, RegionName, Regions, regions, regions_watched}
 pub use states::{Change, Go, Slot, Span, States};
 pub use summary::{
     Alone, Blocked, Collector, Cpu, Events, Finding, Group, KindCount, Losses, MmuPoint, Named, Origin, Parallel,
-    SCHEMA, SeriesRange, Severity, Summary, Syscall, Threads, Weighted, summary, summary_watched,
+    SCHEMA, SeriesRange, Severity, Summary, SummaryOptions, Syscall, Threads, Weighted, summary, summary_with,
 };
 pub use tasks::{TASKS_SCHEMA, TaskInfo, TaskName, Tasks, tasks, tasks_watched};
 pub use units::{Bytes, Count, Ns, Percent};

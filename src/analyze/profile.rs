@@ -1,8 +1,9 @@
 //! Where time goes, by stack: waiting, system calls, waiting for a processor, CPU samples, regions.
 //!
 //! The kinds `Sync`, `Network`, `Syscall` and `Sched` are those of `go tool trace -pprof=`, with the same numbers: a span
-//! counts if it ends in the trace, from the event that tells its begin. (What the trace begins or ends with is left out
-//! there; [`ProfileOptions::open`] takes it in.)
+//! counts if it ends in the trace, from the event that tells its begin, and not if the goroutine runs for the first time only
+//! after it. [`ProfileOptions::all`] takes in what is left out so. One thing differs: where ids of goroutines are used again
+//! (threads that call Go from C), Go keeps the times of the last one only, and here each counts.
 
 use super::frames::{self, FrameInfo};
 use super::states::{Change, Span, States};
@@ -99,9 +100,9 @@ pub struct ProfileOptions {
     pub to_ns: Option<i64>,
     /// Only goroutines with this text in their names, as they are known when the span ends.
     pub name: Option<String>,
-    /// Take in spans that go on at the end of the trace, and what lies between the beginning of the trace and the event that
-    /// first tells of a goroutine.
-    pub open: bool,
+    /// Take in what Go leaves out: the time before a goroutine first runs, spans that go on at the end of the trace, and what
+    /// lies between the beginning of the trace and the event that first tells of a goroutine.
+    pub all: bool,
 }
 
 /// Time by stack.
@@ -220,6 +221,10 @@ struct Collect {
     /// By goroutine's name: whether it counts.
     wanted: IdHashMap<bool>,
     open_regions: IdHashMap<Vec<(StringKey, StackKey, Time)>>,
+    /// By slot: whether the goroutine has run.
+    ran: Vec<bool>,
+    /// By slot: spans of goroutines that have not run yet. They count if it never does.
+    not_run: IdHashMap<Vec<Span>>,
 }
 
 impl Collect {
@@ -237,6 +242,8 @@ impl Collect {
             taken: IdHashMap::default(),
             wanted: IdHashMap::default(),
             open_regions: IdHashMap::default(),
+            ran: Vec::new(),
+            not_run: IdHashMap::default(),
         }
     }
 
@@ -275,20 +282,39 @@ impl Collect {
 
     #[inline]
     fn change(&mut self, c: &Change) {
+        let i = c.slot.0 as usize;
+        if c.span.is_none() {
+            if i >= self.ran.len() {
+                self.ran.resize(i + 1, false);
+            }
+            self.ran[i] = false;
+        }
+        let first_run = !self.ran[i] && c.to == GoState::Running;
+        if first_run {
+            self.ran[i] = true;
+            self.not_run.remove(&c.slot.0.into());
+        }
         if let Some(span) = c.span
             && Some(span.state) == self.state
             && self.takes(span.reason)
             && (self.options.name.is_none() || self.wants(self.states.get(c.slot).name))
         {
-            self.span(&span);
+            if self.options.all || self.ran[i] && !first_run {
+                self.span(&span);
+            } else if !first_run {
+                self.not_run.entry(c.slot.0.into()).or_default().push(span);
+            }
         }
-        if c.to == GoState::NotExist && !self.open_regions.is_empty() {
+        if c.to == GoState::NotExist {
             self.open_regions.remove(&c.id.0);
+            for span in self.not_run.remove(&c.slot.0.into()).into_iter().flatten() {
+                self.span(&span);
+            }
         }
     }
 
     fn span(&mut self, span: &Span) {
-        let lead = if self.options.open { span.lead_ns as i64 } else { 0 };
+        let lead = if self.options.all { span.lead_ns as i64 } else { 0 };
         self.add(span.reason, span.stack, span.begin.plus(-lead), span.end);
     }
 
@@ -337,7 +363,10 @@ impl Collect {
     }
 
     fn finish(mut self, damage: Option<Damage>) -> Profile {
-        if self.options.open {
+        for span in std::mem::take(&mut self.not_run).into_values().flatten() {
+            self.span(&span);
+        }
+        if self.options.all {
             let open: Vec<_> = self.states.open().map(|(_, go, span)| (go.name, span)).collect();
             for (name, span) in open {
                 if Some(span.state) == self.state && self.takes(span.reason) && self.wants(name) {

@@ -1,29 +1,142 @@
-//! `exectrace check`: is it a valid trace?
+//! `exectrace check`: is it a valid trace, and do its numbers keep their limits?
 
-use crate::input::{Input, size};
+mod junit;
+
+use crate::input::{Asked, Input, size};
 use crate::outcome::{Failure, Outcome};
+use crate::output::{Output, write_file};
+use exectrace::analyze::limits::{self, Check, Direction, Limit};
+use exectrace::analyze::{self, Summary, SummaryOptions};
 use exectrace::read::EventKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Validate a trace
+/// Validate a trace, and check its numbers against limits
 ///
-/// Reads the whole trace and puts its events in order by the rules of Go's reader. Says nothing but a line of figures
-/// if all is well; if not, says where the trace breaks and how much of it is lost, and exits with code 3.
+/// Without limits: reads the whole trace and puts its events in order by the rules of Go's reader. Says nothing but a line of
+/// figures if all is well; if not, says where the trace breaks and how much of it is lost, and exits with code 3.
+///
+/// With limits: says for each whether it holds, and exits with code 1 if one does not. A number that the trace does not tell
+/// holds no limit.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   exectrace check app.trace
   ssh host cat app.trace | exectrace check -
-  exectrace check -q app.trace && echo good")]
+  exectrace check -q app.trace && echo good
+  exectrace check --max heap.peak=64MiB --max gc.pause.p99=5ms --min mmu@10ms=0.8 --max lost=0 app.trace
+  exectrace check --baseline main.trace --max-regress 10% --junit check.xml app.trace
+  exectrace summary --json main.trace > main.json && exectrace check --baseline main.json app.trace
+
+Numbers: duration, events, lost, threads, goroutines, goroutines.max, heap.start, heap.peak, heap.end, heap.growth,
+gc.cycles, gc.pause.DIST, gc.marking.DIST, gc.assist.DIST, gc.assist.share, gc.sweep.DIST, gc.utilization, mmu@TIME,
+sched.DIST, syscall.NAME.DIST, block.REASON.DIST, task.NAME.DIST, region.NAME.DIST, series.NAME.max, findings;
+DIST is count, total, mean, min, p50, p90, p99, p999 or max.
+
+Exit codes: 0 valid, limits hold; 1 a limit is violated; 2 cannot be done as asked; 3 the trace is broken.")]
 pub struct Args {
     /// The trace; `-` is standard input
     file: PathBuf,
-    /// Print nothing if the trace is valid
+    /// Print nothing if all is well
     #[arg(short, long)]
     quiet: bool,
+    /// A number must be at most this: NAME=BOUND
+    #[arg(long, value_name = "LIMIT", value_parser = |t: &str| Limit::parse(t, Direction::Max))]
+    max: Vec<Limit>,
+    /// A number must be at least this: NAME=BOUND
+    #[arg(long, value_name = "LIMIT", value_parser = |t: &str| Limit::parse(t, Direction::Min))]
+    min: Vec<Limit>,
+    /// Compare with another trace, or with what `summary --json` printed of it
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// By how much a number may be worse than the baseline's
+    #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = parse_share, requires = "baseline")]
+    max_regress: f64,
+    /// Write the checks to this file in JUnit's form; `-` is standard output
+    #[arg(long, value_name = "OUT")]
+    junit: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The schema of the JSON.
+const SCHEMA: &str = "exectrace.check/1";
+
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    schema: &'a str,
+    held: bool,
+    checks: &'a [Check],
 }
 
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
+    if args.max.is_empty() && args.min.is_empty() && args.baseline.is_none() {
+        if args.junit.is_none() && !args.json {
+            return validate(args);
+        }
+    }
+    let input = Input::open(&args.file)?;
+    let asked = ask(&input, args)?;
+    if let Some(damage) = &asked.answer.losses.damage {
+        return Err(input.cut_off(&damage.message, damage.whole_bytes, asked.bytes_read));
+    }
+    let summary = &asked.answer;
+    let mut checks: Vec<Check> = args.max.iter().chain(&args.min).map(|l| l.check(summary)).collect();
+    if let Some(path) = &args.baseline {
+        checks.extend(limits::compare(summary, &baseline(path, args)?, args.max_regress));
+    }
+    let held = checks.iter().all(|c| c.held);
+    if let Some(path) = &args.junit {
+        write_file(path, junit::xml(&input.name(), &checks).as_bytes())?;
+    }
+    let mut out = Output::stdout();
+    if args.json {
+        out.json(&Report { schema: SCHEMA, held, checks: &checks })?;
+    } else {
+        for c in checks.iter().filter(|c| !c.held || !args.quiet) {
+            out.line(format_args!("{}  {c}", if c.held { "ok  " } else { "FAIL" }));
+        }
+    }
+    out.flush()?;
+    Ok(if held { Outcome::Done } else { Outcome::Violated })
+}
+
+/// The summary, with the windows of the MMU that limits name.
+fn ask(input: &Input, args: &Args) -> Result<Asked<Summary>, Failure> {
+    let mut options = SummaryOptions::default();
+    let names = args.max.iter().chain(&args.min).filter_map(|l| limits::mmu_window_ns(&l.name));
+    options.mmu_windows_ns.extend(names);
+    options.mmu_windows_ns.sort_unstable();
+    options.mmu_windows_ns.dedup();
+    input.ask(|reader, tick| analyze::summary_with(reader, &options, tick))
+}
+
+/// The summary of the trace to compare with: from the trace, or from JSON.
+fn baseline(path: &Path, args: &Args) -> Result<Summary, Failure> {
+    if path.extension().is_some_and(|x| x == "json") {
+        return crate::summary::from_json(path);
+    }
+    let input = Input::open(path)?;
+    let asked = ask(&input, args)?;
+    match &asked.answer.losses.damage {
+        Some(d) => Err(input.cut_off(&d.message, d.whole_bytes, asked.bytes_read)),
+        None => Ok(asked.answer),
+    }
+}
+
+/// A share: `10%` or `0.1`.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let (number, factor) = match text.strip_suffix('%') {
+        Some(n) => (n, 0.01),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(v) if v.is_finite() && v >= 0.0 => Ok(v * factor),
+        _ => Err("expected a share such as 10% or 0.1".to_owned()),
+    }
+}
+
+fn validate(args: &Args) -> Result<Outcome, Failure> {
     let input = Input::open(&args.file)?;
     let mut reader = input.reader()?;
     let progress = reader.progress();
@@ -47,15 +160,14 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         let seconds = last.zip(first).map_or(0.0, |(l, f)| l.since(f) as f64 / 1e9);
         // The last `Sync` ends the trace and begins no generation.
         let generations = generations.saturating_sub(1);
-        let text = format!(
-            "{}: valid, go 1.{}, {events} events in {generations} generation{}, {seconds:.3} s, {}\n",
+        let mut out = Output::stdout();
+        out.line(format_args!(
+            "{}: valid, go 1.{}, {events} events in {generations} generation{}, {seconds:.3} s, {}",
             input.name(),
             reader.version().minor(),
             if generations == 1 { "" } else { "s" },
             size(progress.bytes_read()),
-        );
-        let mut out = crate::output::Output::stdout();
-        out.buf.extend_from_slice(text.as_bytes());
+        ));
         out.flush()?;
     }
     Ok(Outcome::Done)

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod diff;
 mod filter;
 mod fmt;
 mod gc;
@@ -40,6 +41,8 @@ Examples:
   exectrace goroutines app.trace                what threads and goroutines spent their time on
   exectrace gc app.trace                        each cycle of the collector
   exectrace mmu --svg mmu.svg app.trace         what the collector leaves to the program
+  exectrace diff before.trace after.trace       what got better, what got worse
+  exectrace check --max heap.peak=64MiB app.trace
   exectrace check app.trace                     is it a valid trace?
   exectrace print app.trace | less              all events, in order
   exectrace print --kind Log,TaskEnd app.trace  some of them")]
@@ -58,6 +61,7 @@ enum Command {
     Mmu(mmu::Args),
     Tasks(tasks::Args),
     Regions(regions::Args),
+    Diff(diff::Args),
     Print(print::Args),
     Check(check::Args),
 }
@@ -80,11 +84,13 @@ fn main() -> ExitCode {
         Command::Mmu(args) => mmu::run(&args),
         Command::Tasks(args) => tasks::run(&args),
         Command::Regions(args) => regions::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Check(args) => check::run(&args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Violated) => ExitCode::from(1),
         Err(failure) => failure.report(),
     }
 }

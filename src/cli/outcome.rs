@@ -9,6 +9,8 @@ use std::process::ExitCode;
 pub enum Outcome {
     /// It is done.
     Done,
+    /// It is done, and a limit is violated or two traces differ.
+    Violated,
 }
 
 /// A subcommand that could not.

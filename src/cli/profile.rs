@@ -52,9 +52,9 @@ pub struct Args {
     /// Only goroutines with this text in their names
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// Take in what is not over at the end of the trace (Go leaves it out)
+    /// Take in what Go leaves out: before a goroutine first runs, and what is not over at the end
     #[arg(long)]
-    open: bool,
+    all: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         return Err(Failure::usage("--from is later than --to", "nothing lies between them"));
     }
     let input = Input::open(&args.file)?;
-    let options = ProfileOptions { from_ns: args.from, to_ns: args.to, name: args.name.clone(), open: args.open };
+    let options = ProfileOptions { from_ns: args.from, to_ns: args.to, name: args.name.clone(), all: args.all };
     let asked = input.ask(|reader, tick| analyze::profile_watched(reader, args.kind.into(), &options, tick))?;
     let profile = &asked.answer;
     if let Some(path) = &args.pprof {

@@ -3,9 +3,10 @@
 use crate::input::Input;
 use crate::outcome::{Failure, Outcome};
 use crate::output::Output;
-use exectrace::analyze;
+use exectrace::analyze::{self, Summary, SummaryOptions};
+use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One page about a trace: what ran, waited, allocated and collected, and what looks wrong
 ///
@@ -31,7 +32,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let input = Input::open(&args.file)?;
-    let asked = input.ask(|reader, tick| analyze::summary_watched(reader, tick))?;
+    let asked = input.ask(|reader, tick| analyze::summary_with(reader, &SummaryOptions::default(), tick))?;
     let summary = &asked.answer;
     let mut out = Output::stdout();
     if args.json {
@@ -42,4 +43,18 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     }
     out.flush()?;
     input.ended(summary.losses.damage.as_ref(), asked.bytes_read)
+}
+
+/// A summary that `summary --json` has printed to a file.
+pub fn from_json(path: &Path) -> Result<Summary, Failure> {
+    let cannot = |e: &dyn Display| {
+        let hint = "`exectrace summary --json` makes such a file";
+        Failure::usage(format_args!("cannot read {}: {e}", path.display()), hint)
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| cannot(&e))?;
+    let summary: Summary = serde_json::from_str(&text).map_err(|e| cannot(&e))?;
+    if summary.schema != analyze::SCHEMA {
+        return Err(cannot(&format_args!("schema {:?}, expected {:?}", summary.schema, analyze::SCHEMA)));
+    }
+    Ok(summary)
 }

@@ -56,7 +56,10 @@ pub fn decode(file: &[u8]) -> Profile {
             let (name, file) = functions[&function];
             (text(name), text(file), line as i64, address)
         };
-        let sums = out.samples.entry(stack.iter().map(frame).collect()).or_insert_with(|| vec![0; values.len()]);
+        // Go takes a frame with nothing in it for no frame when it joins stacks.
+        let nothing = (String::new(), String::new(), 0, 0);
+        let stack: Vec<Frame> = stack.iter().map(frame).filter(|f| *f != nothing).collect();
+        let sums = out.samples.entry(stack).or_insert_with(|| vec![0; values.len()]);
         for (sum, v) in sums.iter_mut().zip(values) {
             *sum += v as i64;
         }

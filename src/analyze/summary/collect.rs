@@ -4,7 +4,7 @@
 
 use super::{
     Alone, Blocked, Collector, Cpu, Events, Group, KindCount, Losses, MmuPoint, Named, Origin, Parallel, SCHEMA,
-    SeriesRange, Summary, Syscall, TOP, Threads, Weighted,
+    SeriesRange, Summary, SummaryOptions, Syscall, Threads, Weighted,
 };
 use crate::analyze::dist::Dist;
 use crate::analyze::frames;
@@ -25,10 +25,8 @@ use crate::read::{
 };
 use std::collections::BTreeMap;
 
-/// The windows of the summary's MMU.
-const MMU_WINDOWS_NS: [u64; 3] = [1_000_000, 10_000_000, 100_000_000];
-
 pub(super) struct Collect {
+    top: usize,
     interner: Interner,
     states: States,
     begin: Option<Time>,
@@ -66,10 +64,11 @@ pub(super) struct Collect {
 }
 
 impl Collect {
-    pub(super) fn new() -> Collect {
+    pub(super) fn new(options: &SummaryOptions) -> Collect {
         let mut interner = Interner::new();
         let forever = interner.text_key(FOREVER);
         Collect {
+            top: options.top,
             interner,
             states: States::new(),
             begin: None,
@@ -85,7 +84,7 @@ impl Collect {
             running: Running::default(),
             heap: HeapCurve::default(),
             gc: GcEvents::default(),
-            mmu: Mmu::new(&MMU_WINDOWS_NS, Work::default(), Counting::default()),
+            mmu: Mmu::new(&options.mmu_windows_ns, Work::default(), Counting::default()),
             user: UserEvents::default(),
             reasons: ByName::default(),
             waits: ByStack::default(),
@@ -325,10 +324,10 @@ impl Collect {
             blocking_stacks: self.blocking_stacks(begin),
             scheduling: self.scheduling.durations(),
             cpu: self.cpu(),
-            tasks: named(interner, &self.user.tasks, TOP),
+            tasks: named(interner, &self.user.tasks, self.top),
             tasks_begun: self.user.tasks_begun,
             tasks_ended: self.user.tasks_ended,
-            regions: named(interner, &self.user.regions, TOP),
+            regions: named(interner, &self.user.regions, self.top),
             logs: self.user.logs,
             groups: self.groups_sorted(),
             findings: Vec::new(),
@@ -377,7 +376,7 @@ impl Collect {
             assist_share: if ran == 0 { 0.0 } else { gc.assist_running_ns as f64 / ran as f64 },
             assist_stacks: assist_stacks
                 .into_iter()
-                .take(TOP)
+                .take(self.top)
                 .map(|(k, (count, ns))| weighted(&self.interner, k, count, ns))
                 .collect(),
             sweeps: gc.sweeps.durations(),
@@ -411,13 +410,13 @@ impl Collect {
             place: frames::one_line(&self.interner, stack, 3),
             stack: frames::infos(&self.interner, stack),
         };
-        self.waits.sorted().into_iter().take(TOP).map(one).collect()
+        self.waits.sorted().into_iter().take(self.top).map(one).collect()
     }
 
     fn cpu(&self) -> Cpu {
         let mut all: Vec<_> = self.samples.iter().map(|(&k, &n)| (StackKey(k as u32), n)).collect();
         all.sort_by_key(|&(k, n)| (std::cmp::Reverse(n), k));
-        let stacks = all.into_iter().take(TOP).map(|(k, n)| weighted(&self.interner, k, n, 0)).collect();
+        let stacks = all.into_iter().take(self.top).map(|(k, n)| weighted(&self.interner, k, n, 0)).collect();
         Cpu { samples: self.sampled, stacks }
     }
 
@@ -432,7 +431,7 @@ impl Collect {
             syscall_ns: t.syscall_ns + t.syscall_blocked_ns,
             runnable_ns: t.runnable_ns,
         };
-        all.into_iter().take(TOP).map(one).collect()
+        all.into_iter().take(self.top).map(one).collect()
     }
 }
 

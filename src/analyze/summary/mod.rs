@@ -21,8 +21,8 @@ pub use findings::{Finding, Severity};
 /// The schema of [`Summary`] as JSON. Members may be added under the same number; other changes raise it.
 pub const SCHEMA: &str = "exectrace.summary/1";
 
-/// How many entries each list of stacks, names or groups has at most.
-pub(super) const TOP: usize = 20;
+/// How many entries each list of stacks, names or groups has, unless told otherwise.
+const TOP: usize = 20;
 
 /// What is in a trace. Times are nanoseconds; those that end in `at_ns` are counted from the beginning of the trace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -229,7 +229,7 @@ pub struct Collector {
     pub swept_bytes: u64,
     /// Bytes that they gave back.
     pub reclaimed_bytes: u64,
-    /// The minimum mutator utilization in windows of 1, 10 and 100 ms. Empty if the number of processors was never told.
+    /// The minimum mutator utilization in windows of 1, 10 and 100 ms, or as asked for. Empty if the number of processors was never told.
     pub mmu: Vec<MmuPoint>,
     /// The mean mutator utilization over the whole trace, 0 to 1.
     pub mutator_utilization: f64,
@@ -355,13 +355,29 @@ pub struct Group {
 /// ```
 #[must_use]
 pub fn summary(reader: &mut Reader<'_>) -> Summary {
-    summary_watched(reader, &mut || {})
+    summary_with(reader, &SummaryOptions::default(), &mut || {})
 }
 
-/// Like [`summary`], and calls `tick` now and then, so that a program can show how far it is.
+/// What a summary is asked for beyond what is always in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SummaryOptions {
+    /// The windows of [`Collector::mmu`], in nanoseconds. By default 1, 10 and 100 ms.
+    pub mmu_windows_ns: Vec<u64>,
+    /// How many entries each list of stacks, names or groups has at most. By default 20.
+    pub top: usize,
+}
+
+impl Default for SummaryOptions {
+    fn default() -> Self {
+        SummaryOptions { mmu_windows_ns: vec![1_000_000, 10_000_000, 100_000_000], top: TOP }
+    }
+}
+
+/// Like [`summary`], with options; calls `tick` now and then, so that a program can show how far it is.
 #[must_use]
-pub fn summary_watched(reader: &mut Reader<'_>, tick: &mut dyn FnMut()) -> Summary {
-    let mut c = collect::Collect::new();
+pub fn summary_with(reader: &mut Reader<'_>, options: &SummaryOptions, tick: &mut dyn FnMut()) -> Summary {
+    let mut c = collect::Collect::new(options);
     let end = super::each_event(reader, tick, |ev| c.event(ev));
     let mut s = c.finish(reader, end.err());
     s.findings = findings::find(&s);

@@ -214,7 +214,7 @@ fn collector(f: &mut Formatter<'_>, gc: &Collector) -> fmt::Result {
         write!(f, "{:11}mutator utilization {} on average; at least", "", Percent(gc.mutator_utilization))?;
         for (i, p) in gc.mmu.iter().enumerate() {
             let sep = if i == 0 { "" } else { "," };
-            write!(f, "{sep} {} in any {} ms", Percent(p.utilization), p.window_ns / 1_000_000)?;
+            write!(f, "{sep} {} in any {}", Percent(p.utilization), Ns(p.window_ns))?;
         }
         writeln!(f)?;
     }
