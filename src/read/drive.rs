@@ -104,7 +104,7 @@ impl<S: Supply> Blocks for Driver<S> {
         }
         match self.more(block) {
             Ok(state) => self.state = state,
-            Err(e) if block.events.is_empty() => return Err(e),
+            Err(e) if block.events().is_empty() => return Err(e),
             Err(e) => self.state = State::Failed(e),
         }
         Ok(())
@@ -177,7 +177,7 @@ fn order(
         let mut block = empty.try_recv().unwrap_or_else(|_| Block::empty(version));
         let sent = match driver.next_block(&mut block) {
             Ok(()) => {
-                let last = block.events.is_empty();
+                let last = block.events().is_empty();
                 blocks.send(Ok(block)).is_ok() && !last
             }
             Err(e) => {
@@ -229,8 +229,8 @@ mod tests {
         let mut all = Vec::new();
         loop {
             match driver.next_block(&mut block) {
-                Ok(()) if block.events.is_empty() => return (all, None),
-                Ok(()) => all.extend_from_slice(&block.events),
+                Ok(()) if block.events().is_empty() => return (all, None),
+                Ok(()) => all.extend_from_slice(block.events()),
                 Err(e) => return (all, Some(e.to_string())),
             }
         }

@@ -205,6 +205,66 @@ impl Event {
     }
 }
 
+/// A buffer of events with a fixed number of places.
+///
+/// It is a `Vec` whose length counts places and not events, because a push that might allocate costs the loop around it its
+/// registers.
+#[derive(Default)]
+pub(super) struct EventBuffer {
+    places: Vec<Event>,
+    len: usize,
+}
+
+impl EventBuffer {
+    /// What stands in unused places.
+    const NOTHING: Event = Event {
+        time: Time(0),
+        thread: ThreadId::NONE,
+        proc: ProcId::NONE,
+        goroutine: GoId::NONE,
+        args: [0; 4],
+        wire: Kind::Sync,
+    };
+
+    /// Sees to it that there are at least `n` places.
+    pub(super) fn reserve(&mut self, n: usize) {
+        if self.places.len() < n {
+            self.places.resize(n, Self::NOTHING);
+        }
+    }
+
+    /// Adds an event. There must be a place for it.
+    #[inline(always)]
+    pub(super) fn push(&mut self, event: Event) {
+        self.places[self.len] = event;
+        self.len += 1;
+    }
+
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Drops the first `n` events.
+    pub(super) fn drop_first(&mut self, n: usize) {
+        self.places.copy_within(n.min(self.len)..self.len, 0);
+        self.len -= n.min(self.len);
+    }
+
+    #[inline]
+    pub(super) fn as_slice(&self) -> &[Event] {
+        &self.places[..self.len]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -120,6 +120,11 @@ impl IdMap {
         }
     }
 
+    /// How many ids, from 0 on, the map has without a gap, as far as the array goes.
+    pub(super) fn prefix(&self) -> u64 {
+        self.dense.iter().position(|&i| i == 0).unwrap_or(self.dense.len()) as u64
+    }
+
     /// Moves what fits from the hash table to the array, when no more entries will come.
     pub(super) fn compact(&mut self) {
         let limit = (SMALL + SPREAD * self.made).min(self.cap) as u64;

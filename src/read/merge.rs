@@ -7,10 +7,11 @@
 
 use super::cursor::{Cursor, Decoded};
 use super::error::{Fault, fault};
+use super::event::EventBuffer;
 use super::frontier::{Entry, Frontier};
 use super::generation::{Generation, Pending, Sample};
 use super::order::{Context, Ordering, Out, Verdict};
-use super::{Block, Error, Event, GoId, ProcId, ThreadId};
+use super::{Block, Error, GoId, ProcId, ThreadId};
 use crate::format::{Kind, Version};
 use std::sync::Arc;
 
@@ -108,6 +109,7 @@ impl Merge {
 
     fn push_sync(&mut self, time: i64, block: &mut Block) {
         self.syncs += 1;
+        block.events.reserve(self.block_events + MAX_EVENTS_OF_ONE);
         let nobody = Context { thread: ThreadId::NONE, proc: ProcId::NONE, goroutine: GoId::NONE };
         let mut out = Out { events: &mut block.events, last: &mut self.last_time };
         out.push(time, nobody, Kind::Sync, [self.syncs, 0, 0, 0]);
@@ -117,8 +119,8 @@ impl Merge {
     pub(super) fn fill(&mut self, block: &mut Block) -> Result<(), Error> {
         let Some(tables) = self.tables.clone() else { return Ok(()) };
         block.generation = Arc::clone(&tables);
+        block.events.reserve(self.block_events + MAX_EVENTS_OF_ONE);
         let events = &mut block.events;
-        events.reserve(self.block_events + MAX_EVENTS_OF_ONE);
         while events.len() < self.block_events {
             let Some(first) = self.frontier.first() else {
                 if !self.sample_before(i64::MAX, events) {
@@ -150,9 +152,10 @@ impl Merge {
     /// Plays a thread's events as long as it stays the earliest, which is up to `limit`, and the block has room; or one
     /// event alone.
     #[inline(always)]
-    fn run<const ONE: bool>(&mut self, index: u32, limit: i64, tables: &Generation, events: &mut Vec<Event>) -> Run {
+    fn run<const ONE: bool>(&mut self, index: u32, limit: i64, tables: &Generation, events: &mut EventBuffer) -> Run {
         let Merge { order, work, last_time, block_events, cursors, .. } = self;
         let cursor = &mut cursors[index as usize];
+        let (data, batches, clock, block_events) = (&work.data[..], &work.batches[..], tables.clock, *block_events);
         order.meet(cursor.slot);
         loop {
             let before = events.len();
@@ -162,8 +165,8 @@ impl Merge {
                 Verdict::Waits => return Run::Waits,
                 Verdict::Impossible => return Run::Impossible,
             }
-            match cursor.advance(&work.data, &work.batches, tables.clock) {
-                Decoded::Event if !ONE && cursor.time <= limit && events.len() < *block_events => {}
+            match cursor.advance(data, batches, clock) {
+                Decoded::Event if !ONE && cursor.time <= limit && events.len() < block_events => {}
                 Decoded::Event => return Run::Later,
                 Decoded::End => return Run::Ended,
                 Decoded::Bad => {
@@ -178,7 +181,7 @@ impl Merge {
     /// The earliest event does not fit: tries the other threads' in the order of time. The first in that order is passed
     /// over; with equal times it may be another thread than the one that was tried, and then it is not tried, as in Go.
     #[cold]
-    fn try_others(&mut self, tables: &Generation, events: &mut Vec<Event>) -> Result<(), Error> {
+    fn try_others(&mut self, tables: &Generation, events: &mut EventBuffer) -> Result<(), Error> {
         self.frontier.sort();
         for i in 1..self.frontier.len() {
             let Some(entry) = self.frontier.get(i) else { break };
@@ -231,7 +234,7 @@ impl Merge {
     }
 
     /// Emits the next CPU sample if it is earlier than `time`.
-    fn sample_before(&mut self, time: i64, events: &mut Vec<Event>) -> bool {
+    fn sample_before(&mut self, time: i64, events: &mut EventBuffer) -> bool {
         let Some(s) = self.work.samples.get(self.work.next_sample) else { return false };
         if s.time >= time && self.frontier.len() != 0 {
             return false;

@@ -2,6 +2,7 @@
 
 use super::drive::{Blocks, Driver, Threaded};
 use super::error::Fault;
+use super::event::EventBuffer;
 use super::generation::{Frame, Generation, Stack};
 use super::header::read_header;
 use super::source::Source;
@@ -27,7 +28,7 @@ pub struct Reader<'a> {
 /// Some events that follow each other, all of the same generation.
 pub struct Block {
     pub(super) generation: Arc<Generation>,
-    pub(super) events: Vec<Event>,
+    pub(super) events: EventBuffer,
 }
 
 /// An event together with the generation in which its strings and stacks are.
@@ -99,7 +100,7 @@ impl<'a> Reader<'a> {
         let i = self.next;
         self.next += 1;
         let generation = &*self.block.generation;
-        Ok(self.block.events.get(i).map(|event| EventRef { event, generation }))
+        Ok(self.block.events().get(i).map(|event| EventRef { event, generation }))
     }
 
     /// The events that come next, as many as are at hand, `None` at the end of the trace. Loops over blocks are a little
@@ -109,13 +110,13 @@ impl<'a> Reader<'a> {
     /// As [`next_event`](Self::next_event).
     pub fn next_block(&mut self) -> Result<Option<&Block>, Error> {
         if self.next != 0 && self.next < self.block.events.len() {
-            self.block.events.drain(..self.next);
+            self.block.events.drop_first(self.next);
         } else {
             self.blocks.next_block(&mut self.block)?;
         }
         // Whoever asks for single events next gets what comes after this block.
         self.next = self.block.events.len().max(1);
-        Ok((!self.block.events.is_empty()).then_some(&self.block))
+        Ok((!self.block.events().is_empty()).then_some(&self.block))
     }
 }
 
@@ -133,7 +134,7 @@ impl Progress {
 
 impl Block {
     pub(super) fn empty(version: Version) -> Block {
-        Block { generation: Arc::new(Generation::empty(version, 0, 0)), events: Vec::new() }
+        Block { generation: Arc::new(Generation::empty(version, 0, 0)), events: EventBuffer::default() }
     }
 
     /// The generation of the events. Clone it to keep its strings and stacks beyond the block.
@@ -145,13 +146,13 @@ impl Block {
     /// The events as plain data.
     #[must_use]
     pub fn events(&self) -> &[Event] {
-        &self.events
+        self.events.as_slice()
     }
 
     /// The events with their generation.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = EventRef<'_>> {
         let generation = &*self.generation;
-        self.events.iter().map(move |event| EventRef { event, generation })
+        self.events().iter().map(move |event| EventRef { event, generation })
     }
 }
 

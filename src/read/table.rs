@@ -24,12 +24,14 @@ pub(super) struct Strings {
     odd: HashMap<u32, Box<[u8]>>,
     /// An id above this has not been used.
     max_id: u64,
+    /// All ids below this one exist, which is quickly asked. Tracers number strings one after the other.
+    prefix: u64,
 }
 
 impl Strings {
     pub(super) fn new() -> Strings {
         // Index 0 is the empty string, which has the id 0 in every generation.
-        let mut s = Strings { ids: IdMap::new(), ends: vec![0], text: String::new(), odd: HashMap::new(), max_id: 0 };
+        let mut s = Strings { ids: IdMap::new(), ends: vec![0], text: String::new(), odd: HashMap::new(), max_id: 0, prefix: 1 };
         s.ids.insert(0, 0);
         s
     }
@@ -37,6 +39,11 @@ impl Strings {
     /// The number of strings, the empty one included.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
+    }
+
+    #[inline(always)]
+    pub(super) fn has(&self, id: u64) -> bool {
+        id < self.prefix || self.ids.get(id).is_some()
     }
 
     #[inline]
@@ -122,6 +129,7 @@ impl Strings {
     /// To be called when all strings are in.
     pub(super) fn finish(&mut self) {
         self.ids.compact();
+        self.prefix = self.ids.prefix();
     }
 }
 
@@ -145,6 +153,8 @@ pub(super) struct Stacks {
     /// While reading: the frame of each program counter, and the string ids of each frame.
     by_pc: IdHashMap<u32>,
     texts: Vec<(u64, u64)>,
+    /// All ids below this one exist, which is quickly asked. Tracers number stacks one after the other.
+    prefix: u64,
 }
 
 impl Stacks {
@@ -157,6 +167,7 @@ impl Stacks {
             frames: Vec::new(),
             by_pc: IdHashMap::default(),
             texts: Vec::new(),
+            prefix: 1,
         };
         s.ids.insert(0, 0);
         s
@@ -165,6 +176,11 @@ impl Stacks {
     /// The number of stacks, the empty one included.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
+    }
+
+    #[inline(always)]
+    pub(super) fn has(&self, id: u64) -> bool {
+        id < self.prefix || self.ids.get(id).is_some()
     }
 
     #[inline]
@@ -225,6 +241,7 @@ impl Stacks {
     /// To be called when all stacks and strings are in: looks up the texts of the frames.
     pub(super) fn finish(&mut self, strings: &Strings) -> Faulty<()> {
         self.ids.compact();
+        self.prefix = self.ids.prefix();
         self.by_pc = IdHashMap::default();
         for (frame, (func, file)) in self.frames.iter_mut().zip(std::mem::take(&mut self.texts)) {
             let index = |id, what| {

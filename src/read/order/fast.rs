@@ -7,7 +7,7 @@
 use super::{Context, Ordering, Out};
 use crate::format::{GoStatus, Kind, ProcStatus};
 use crate::read::cursor::Cursor;
-use crate::read::{Generation, GoId, ProcId, StackId, StringId};
+use crate::read::{Generation, GoId, ProcId};
 
 const RUNNABLE: u8 = GoStatus::Runnable as u8;
 const RUNNING: u8 = GoStatus::Running as u8;
@@ -24,8 +24,8 @@ impl Ordering {
         let [a0, a1, a2, _] = c.args;
         let Some(t) = self.threads.get_mut(c.slot as usize) else { return false };
         let ctx = Context { thread: t.id, proc: t.proc, goroutine: t.goroutine };
-        let has_stack = |id: u64| id == 0 || tables.stacks.index(StackId(id)).is_some();
-        let has_string = |id: u64| id == 0 || tables.strings.index(StringId(id)).is_some();
+        let has_stack = |id: u64| tables.stacks.has(id);
+        let has_string = |id: u64| tables.strings.has(id);
         match c.kind {
             Kind::GoStart => {
                 let Some(slot) = self.go_ids.get(a0) else { return false };

@@ -25,6 +25,7 @@ mod user;
 
 use super::cursor::Cursor;
 use super::error::{Fault, Faulty, fault};
+use super::event::EventBuffer;
 use super::idmap::IdMap;
 use super::{Event, Generation, GoId, ProcId, StackId, StringId, ThreadId, Time};
 use crate::format::Kind;
@@ -131,7 +132,7 @@ pub(super) enum Verdict {
 
 /// Where the ordered events go.
 pub(super) struct Out<'a> {
-    pub(super) events: &'a mut Vec<Event>,
+    pub(super) events: &'a mut EventBuffer,
     /// The time of the last event of the trace.
     pub(super) last: &'a mut i64,
 }
