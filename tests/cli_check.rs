@@ -126,11 +126,9 @@ fn a_baseline_may_be_a_summary() {
     assert_eq!(expect(1, &["check", "--baseline", &path, &a]), expect(1, &["check", "--baseline", &b, &a]));
     let numbers = |args: &[&str]| json(&expect(0, args))["numbers"].clone();
     assert_eq!(numbers(&["diff", "--json", &a, &path]), numbers(&["diff", "--json", &a, &b]));
-    for (text, words) in [
-        ("{}", "missing field"),
-        ("nonsense", "expected ident"),
-        ("{\"schema\":\"exectrace.gc/1\"}", "cannot read"),
-    ] {
+    for (text, words) in
+        [("{}", "missing field"), ("nonsense", "expected ident"), ("{\"schema\":\"exectrace.gc/1\"}", "cannot read")]
+    {
         let other = dir.join("other.json");
         std::fs::write(&other, text).expect("write");
         let line = refusal(2, &["check", "--baseline", &other.display().to_string(), &a]);
