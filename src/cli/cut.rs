@@ -10,9 +10,9 @@ use std::path::PathBuf;
 /// A part of a trace, as a trace: the generations that have anything of a window of time in them
 ///
 /// A trace can be cut where a generation begins, for there it names the state of everything: once a second in Go, and in the
-/// traces of this crate unless told otherwise. So the part is longer than the window by up to a second on either side. Its bytes
-/// are those of the trace. What comes after the window is not read. A trace that is damaged gives its whole generations
-/// (then the exit code is 3): `exectrace cut broken.trace -o whole.trace`.
+/// traces of this crate unless told otherwise. So the part is longer than the window by up to a second on either side. Events are
+/// copied as they are. What comes after the window is not read. A trace that is damaged gives its whole generations (then
+/// the exit code is 3): `exectrace cut broken.trace -o whole.trace`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
