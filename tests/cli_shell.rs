@@ -69,7 +69,7 @@ fn there_is_a_manual_page_for_each_subcommand() {
     for sub in subcommands() {
         let path = dir.join(format!("exectrace-{sub}.1"));
         let page = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        assert!(page.contains(&format!(".TH EXECTRACE\\-{} 1", sub.to_uppercase())), "{page}");
+        assert!(page.contains(&format!(".TH EXECTRACE-{} 1", sub.to_uppercase())), "{page}");
         assert!(page.contains(&format!("exectrace {sub}")) && page.contains("Examples:"), "{page}");
     }
     assert!(refusal(2, &["man", "--dir", "/nonexistent"]).contains("is no directory"));
@@ -83,8 +83,8 @@ fn mistakes_are_told_in_one_line_with_a_hint() {
         (&["print"], "were not provided: <FILE>", "hint: `exectrace print --help`"),
         (&["profile", "all", "x"], "[possible values: sync, network, ", "hint: `exectrace profile --help`"),
         (
-            &["print", "--form", "go", "x"],
-            "unexpected argument '--form'",
+            &["print", "--formatt", "go", "x"],
+            "unexpected argument '--formatt'",
             "hint: a similar argument exists: '--format'",
         ),
         (&["convert", "x"], "--to <VERSION>", "hint: `exectrace convert --help`"),

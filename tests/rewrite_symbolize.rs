@@ -82,8 +82,10 @@ fn names_come_out_as_the_tracer_gives_them() {
     let _turn = alone();
     let dir = scratch("symbolize");
     let [live, raw, named] = ["live", "raw", "named"].map(|n| dir.join(format!("{n}.trace")));
-    record(Symbolize::Live, &live);
-    record(Symbolize::Never, &raw);
+    // From one line, so that all frames are the same.
+    for (symbolize, path) in [(Symbolize::Live, &live), (Symbolize::Never, &raw)] {
+        record(symbolize, path);
+    }
     let ((live, _), (before, is_raw)) = (logs(&live), logs(&raw));
     assert!(is_raw && before.len() == live.len() && live.len() > 8, "{live:#?}");
     assert!(before["main"].iter().all(|f| f.0.starts_with("0x")), "{:#?}", before["main"]);

@@ -175,7 +175,8 @@ fn series_are_ours(data: &[u8]) -> bool {
         let name = fields.take(len)?;
         let n = fields.number()?;
         for _ in 0..n {
-            (fields.number()?, fields.number()?);
+            fields.number()?;
+            fields.number()?;
         }
         let ours = name.starts_with(b"heap.") || name.starts_with(series::GC_PREFIX.as_bytes());
         Some((ours, fields.rest.is_empty()))
