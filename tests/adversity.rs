@@ -117,7 +117,8 @@ impl Write for Fails {
 #[test]
 fn a_sink_that_fails_ends_the_trace_and_nothing_else() {
     let _turn = turn();
-    let ways: [(fn() -> io::Result<usize>, io::ErrorKind); 3] = [
+    type Way = fn() -> io::Result<usize>;
+    let ways: [(Way, io::ErrorKind); 3] = [
         (|| Err(io::ErrorKind::StorageFull.into()), io::ErrorKind::StorageFull),
         (|| Ok(0), io::ErrorKind::WriteZero),
         (|| std::panic::panic_any("the sink panics"), io::ErrorKind::Other),
@@ -165,7 +166,7 @@ fn short_and_interrupted_writes_lose_nothing() {
     impl Write for Short {
         fn write(&mut self, data: &[u8]) -> io::Result<usize> {
             self.1 += 1;
-            if self.1 % 3 == 0 {
+            if self.1.is_multiple_of(3) {
                 return Err(io::ErrorKind::Interrupted.into());
             }
             self.0.write(&data[..data.len().min(1 + self.1 as usize % 100)])
