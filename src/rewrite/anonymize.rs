@@ -71,7 +71,7 @@ impl Uses {
         }
         for stack in tables::stacks(g) {
             for (i, &[_, func, file, _]) in stack.frames.iter().enumerate() {
-                let call = i == 0 && file == 0 && calls.contains(&stack.id) && is_call(text(func));
+                let call = i == 0 && text(file).is_empty() && calls.contains(&stack.id) && is_call(text(func));
                 let public = call || is_public_function(text(func));
                 uses.functions.entry(func).and_modify(|p| *p &= public).or_insert(public);
                 if file != 0 && !text(file).is_empty() {
