@@ -81,7 +81,7 @@ pub(crate) mod wire;
 pub(crate) mod writer;
 
 #[cfg(not(loom))]
-pub(crate) use tracer::{QUANTUM, RECORD_BLOCKING, RECORD_HEAP, RECORD_SYSCALLS, UNMATCHED, is_enabled};
+pub(crate) use tracer::{QUANTUM, RECORD_BLOCKING, RECORD_HEAP, RECORD_SYSCALLS, is_enabled};
 
 /// Whether tracing is on and wants events of this sort.
 #[cfg(not(loom))]

@@ -392,6 +392,16 @@ impl Notice {
         Notice(AtomicPtr::new(core::ptr::null_mut()))
     }
 
+    #[cfg_attr(
+        not(all(
+            target_os = "linux",
+            target_env = "gnu",
+            any(target_arch = "x86_64", target_arch = "aarch64"),
+            not(target_feature = "crt-static"),
+            not(miri)
+        )),
+        expect(dead_code, reason = "no hooks, no notices")
+    )]
     pub(crate) fn set(&self, f: fn()) {
         self.0.store(f as *mut (), Ordering::Release);
     }
