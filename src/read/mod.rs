@@ -66,6 +66,7 @@ mod intern;
 
 mod private;
 
+pub mod batches;
 pub mod wire;
 
 mod error;

@@ -6,7 +6,7 @@
 ///
 /// A package's directory need not be called after its crate. `neighbour` is a function and its file: if that is of the same
 /// package, the crate is called as the function says.
-pub(super) fn module(file: &str, neighbour: (&str, &str)) -> Option<String> {
+pub(crate) fn module(file: &str, neighbour: (&str, &str)) -> Option<String> {
     let (package, mut names) = split(file)?;
     let same = split(neighbour.1).is_some_and(|(other, _)| other == package);
     let by_neighbour = neighbour.0.split("::").next().filter(|krate| same && !krate.is_empty());
