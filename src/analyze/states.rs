@@ -155,7 +155,7 @@ impl States {
     }
 
     /// Takes in an event. Events must come in order, all of them.
-    #[inline]
+    #[inline(always)]
     pub fn update(&mut self, ev: &EventRef<'_>, interner: &mut Interner) -> Option<Change> {
         self.now = ev.time;
         match ev.kind() {
@@ -168,7 +168,7 @@ impl States {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn transition(&mut self, ev: &EventRef<'_>, interner: &mut Interner) -> Option<Change> {
         match ev.transition()? {
             StateTransition::Goroutine { id, from, to, reason, stack } => {
@@ -194,7 +194,7 @@ impl States {
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one transition")]
-    #[inline]
+    #[inline(always)]
     fn change(
         &mut self,
         ev: &EventRef<'_>,
@@ -238,24 +238,28 @@ impl States {
     }
 
     /// The span up to now of the state in which a goroutine is.
-    #[inline]
+    #[inline(always)]
     fn span_at(&self, i: usize, end: Time) -> Span {
         let g = &self.gos[i];
-        let without_proc = g.call_without_proc.filter(|_| g.state == GoState::Syscall);
+        let without_proc_ns = if g.state == GoState::Syscall {
+            g.call_without_proc.map_or(0, |t| end.since(t).max(0) as u64)
+                + if g.call_proc.is_none() { g.lead_ns } else { 0 }
+        } else {
+            0
+        };
         Span {
             state: g.state,
             begin: g.since,
             end,
             lead_ns: g.lead_ns,
-            without_proc_ns: without_proc.map_or(0, |t| end.since(t).max(0) as u64)
-                + if g.call_proc.is_none() && g.state == GoState::Syscall { g.lead_ns } else { 0 },
+            without_proc_ns,
             reason: g.reason,
             stack: g.stack,
             by: g.by,
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn leave(&mut self, i: usize, at: Time) -> Span {
         let span = self.span_at(i, at);
         let g = &mut self.gos[i];

@@ -218,7 +218,7 @@ impl Collect {
         s.samples += samples.len() as u64;
     }
 
-    #[inline]
+    #[inline(always)]
     fn change(&mut self, at: Time, c: &Change) {
         if let Some(id) = self.running.update(at, c) {
             // It may have ended by the end of the trace; its name is asked for while it is there.
@@ -240,6 +240,7 @@ impl Collect {
         }
     }
 
+    #[inline(always)]
     fn span(&mut self, span: &Span) {
         let ns = span.ns_with_lead();
         match span.state {
@@ -248,18 +249,21 @@ impl Collect {
                 self.waits.add(span.reason, span.stack, span.begin, ns);
             }
             GoState::Runnable => self.scheduling.add(ns),
-            GoState::Syscall => {
-                let interner = &self.interner;
-                let name = *self
-                    .syscall_names
-                    .entry(span.stack.0.into())
-                    .or_insert_with(|| frames::call_name(interner, span.stack));
-                self.syscalls.add(name, ns);
-                if span.without_proc_ns > 0 {
-                    *self.without_proc.entry(name.0.into()).or_default() += span.without_proc_ns;
-                }
-            }
+            GoState::Syscall => self.call(span, ns),
             _ => {}
+        }
+    }
+
+    #[inline(never)]
+    fn call(&mut self, span: &Span, ns: u64) {
+        let interner = &self.interner;
+        let name = *self
+            .syscall_names
+            .entry(span.stack.0.into())
+            .or_insert_with(|| frames::call_name(interner, span.stack));
+        self.syscalls.add(name, ns);
+        if span.without_proc_ns > 0 {
+            *self.without_proc.entry(name.0.into()).or_default() += span.without_proc_ns;
         }
     }
 
