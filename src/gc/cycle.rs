@@ -180,7 +180,7 @@ impl Heap {
         self.clock.begin.set((monotonic_ns(), reason, before.0, before.1));
         self.observer().cycle_begin(reason);
         self.cycle.set(self.cycle.get() + 1);
-        self.sizes.at_start.set(self.paced_bytes());
+        self.sizes.at_start.set(self.heap_bytes());
         let mut pacer = self.pacer.get();
         pacer.cycle_begins(self.paced_bytes());
         self.pacer.set(pacer);
@@ -277,7 +277,7 @@ impl Heap {
         sizes.assisted.set(sizes.allocated.get());
         let heap = self.paced_bytes();
         let marked = self.marker.borrow().bytes_marked();
-        let estimate = sizes.at_start.get() - sizes.external.get().min(sizes.at_start.get());
+        let estimate = sizes.at_start.get();
         match pacer.assist_ns(nanos(self.config.max_pause), heap) {
             None => self.mark_to_the_end(),
             Some(ns) => {
@@ -365,13 +365,14 @@ impl Heap {
             bytes_before: self.sizes.at_start.get(),
             bytes_marked: if abandoned { 0 } else { self.marker.borrow().bytes_marked() },
             bytes_live: self.heap_bytes(),
+            bytes_external: self.sizes.external.get(),
             bytes_goal: goal,
             stw_ns: self.clock.stw.get().ns_sum - stw,
             assist_ns: self.clock.assists.get().ns_sum - assist,
             total_ns: since(begin),
         });
         self.observer().live(self.heap_bytes());
-        self.observer().goal(goal);
+        self.tell_goal();
     }
 
     /// A panic came out of the embedder's `visit` or `drop` during a cycle. What was marked means nothing: until a
