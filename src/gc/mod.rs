@@ -73,6 +73,7 @@ mod collect;
 mod config;
 mod cx;
 mod cycle;
+mod finalize;
 mod heap;
 mod marker;
 mod minor;
@@ -99,6 +100,7 @@ pub use config::{Config, Mode};
 pub use cx::Cx;
 #[cfg(feature = "derive")]
 pub use exectrace_derive::Collect;
+pub use finalize::Finalizers;
 pub use observer::{CycleStats, Observer, Reason, StwKind};
 pub use pointer::Gc;
 pub use root::Root;

@@ -218,6 +218,11 @@ impl Heap {
     /// When marking has ended: clears what refers weakly to objects that were not reached.
     pub(super) fn clear_weak(&self) {
         self.marker.borrow_mut().clear_pending();
+        self.clear_weak_references();
+    }
+
+    /// Clears the weak references to objects that are not marked. All that can be reached is.
+    pub(super) fn clear_weak_references(&self) {
         if !self.has_weak.get() {
             return;
         }
