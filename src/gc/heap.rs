@@ -445,6 +445,14 @@ impl Heap {
         }
     }
 
+    /// What an array of cells does before an item is added to it, of which there was no old value.
+    #[inline(always)]
+    pub(super) fn before_append<T: Collect>(&self, array: usize, new: &T) {
+        if self.barrier.get() == LOG {
+            self.log_write(array, Some(new));
+        }
+    }
+
     /// Reports a change of the memory that objects own outside of the heap.
     pub(super) fn adjust_external(&self, bytes: isize) {
         self.sizes.external.set(self.sizes.external.get().saturating_add_signed(bytes));
