@@ -132,8 +132,10 @@ impl ByStack {
 
     /// Adds the sums of another.
     pub fn merge(&mut self, other: &ByStack) {
-        for (&key, spent) in &other.map {
-            self.map.entry(key).or_default().merge(spent);
+        for (key, spent) in &other.spent.list {
+            if let Some(s) = self.spent.get(*key, usize::MAX) {
+                s.merge(spent);
+            }
         }
     }
 

@@ -147,7 +147,7 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         let object = mc.heap.alloc(root(mc))?;
         drop(inside);
         arena.heap().root.set(Some((object, <Fixed<RootOf<'_, R>>>::INFO)));
-        arena.heap().observer().goal(arena.heap().pacer.get().goal);
+        arena.heap().tell_goal();
         Ok(arena)
     }
 

@@ -55,7 +55,9 @@ pub struct CycleStats {
     pub bytes_marked: usize,
     /// The heap's size when the cycle ended, in bytes: marked, and allocated since the cycle began.
     pub bytes_live: usize,
-    /// The size that the heap may reach before the next cycle ends.
+    /// Memory outside of the heap that the embedder has reported, in bytes. In none of the sizes above.
+    pub bytes_external: usize,
+    /// The size that the heap and the external memory may reach together before the next cycle ends.
     pub bytes_goal: usize,
     /// Time for which the program stood still, in both phases, in nanoseconds.
     pub stw_ns: u64,
@@ -112,7 +114,8 @@ pub trait Observer {
     fn live(&self, bytes: usize) {
         let _ = bytes;
     }
-    /// The heap's goal has become `bytes`.
+    /// The heap's goal has become `bytes`: on the same scale as [`live`](Observer::live), so without what the embedder
+    /// has reported as external, which others may count.
     fn goal(&self, bytes: usize) {
         let _ = bytes;
     }
