@@ -104,6 +104,7 @@ mod door {
     #[doc(hidden)]
     pub use crate::hook::user::log_fmt as __log_fmt;
     pub use crate::hook::user::{Region, Task, log, with_region};
+    pub use crate::record::allocations::Allocations;
     pub use crate::record::tracer::{StartError, Stats, StopError, Symbolize, Tracer};
 
     use crate::record;
