@@ -3,6 +3,9 @@
 //! With all allocations recorded every figure must be equal to the plan's, to the byte; in a sample the sums over many traces must
 //! agree within the sampling's error. Without the test harness, whose threads would allocate beside.
 
+#[path = "analyze_support/pprof.rs"]
+mod pprof;
+
 mod guest;
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
@@ -264,6 +267,7 @@ mod exact {
 
         options(&trace, &r);
         by(&trace);
+        cli::all(&trace, &r);
     }
 
     /// Other instants: the same sums where they must be the same.
@@ -429,6 +433,78 @@ mod sampled {
     #[inline(never)]
     fn makes_some(i: usize, k: usize) -> Raw {
         black_box(Raw::new(i * 100 + k % 300 + 1, 8))
+    }
+}
+
+/// The command says what the library says.
+mod cli {
+    use super::*;
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            // What stays behind is in the system's own directory for that.
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    pub fn all(trace: &[u8], r: &HeapReport) {
+        let dir = Scratch(std::env::temp_dir().join(format!("exectrace-heap-{}", std::process::id())));
+        std::fs::create_dir_all(&dir.0).expect("a directory");
+        let file = dir.0.join("app.trace");
+        std::fs::write(&file, trace).expect("a file");
+        let ask = |args: &[&str]| {
+            let out = Command::new(env!("CARGO_BIN_EXE_exectrace")).arg("heap").arg(&file).args(args).output().expect("run");
+            let error = String::from_utf8_lossy(&out.stderr).into_owned();
+            (out.status.code(), String::from_utf8(out.stdout).expect("text"), error)
+        };
+        let (code, text, error) = ask(&["--json"]);
+        assert_eq!((code, error.as_str()), (Some(0), ""));
+        let json: HeapReport = serde_json::from_str(&text).expect("json");
+        assert_eq!(&json, r);
+
+        let (code, text, _) = ask(&["--at", "peak", "--top", "1"]);
+        assert_eq!(code, Some(0));
+        assert!(text.contains("all allocations") && text.contains("zeroed (heap_recorded.rs:") && text.contains("... and "), "{text}");
+        let (_, text, _) = ask(&["--sort", "temporary", "--top", "30", "--stacks"]);
+        assert!(text.contains("heap_recorded::exact::churns (heap_recorded.rs:"), "{text}");
+        let (_, text, _) = ask(&["--by", "label"]);
+        assert!(text.lines().any(|l| l.ends_with("  cache") && l.contains("4.90 KiB")), "{text}");
+
+        let (_, text, _) = ask(&["--folded", "--at", "peak"]);
+        let weight = |line: &str| line.rsplit_once(' ').expect("a weight").1.parse::<u64>().expect("a number");
+        assert_eq!(text.lines().map(weight).sum::<u64>(), r.peak_bytes);
+        let (svg, pb) = (dir.0.join("peak.svg"), dir.0.join("heap.pb.gz"));
+        let path = |p: &PathBuf| p.to_str().expect("a path").to_owned();
+        let (code, text, _) = ask(&["--at", "peak", "--flame", &path(&svg), "--pprof", &path(&pb)]);
+        assert_eq!((code, text.as_str()), (Some(0), ""));
+        let svg = std::fs::read_to_string(svg).expect("a picture");
+        assert!(svg.contains(&format!("<title>all: {} bytes, 100.00 %</title>", r.peak_bytes)));
+        profile(&std::fs::read(&pb).expect("a profile"), r);
+
+        for (args, complaint) in [
+            (&["--at", "peak", "--since", "1s"][..], "--since cannot be had for the peak"),
+            (&["--at", "1s", "--since", "2s"], "--since is later than --at"),
+            (&["--by", "label", "--folded"], "about stacks"),
+            (&["--at", "soon"], "`peak`"),
+        ] {
+            let (code, _, error) = ask(args);
+            assert!(code == Some(2) && error.contains(complaint), "{args:?}: {error}");
+        }
+    }
+
+    fn profile(file: &[u8], r: &HeapReport) {
+        let p = pprof::decode(file);
+        let types: Vec<_> = p.types.iter().map(|(kind, unit)| format!("{kind}/{unit}")).collect();
+        assert_eq!(types, ["alloc_objects/count", "alloc_space/bytes", "inuse_objects/count", "inuse_space/bytes"]);
+        let sum = |i: usize| p.samples.values().map(|values| values[i] as u64).sum::<u64>();
+        assert_eq!([sum(0), sum(1)], [r.sum.total_blocks, r.sum.total_bytes]);
+        assert_eq!([sum(2), sum(3)], [r.sum.peak_blocks, r.sum.peak_bytes]);
+        let churned = p.samples.iter().filter(|(stack, _)| stack.iter().any(|f| f.0.contains("exact::churns")));
+        assert!(churned.map(|(_, v)| v[0]).sum::<i64>() >= 10_000);
     }
 }
 
