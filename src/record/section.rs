@@ -91,18 +91,35 @@ impl Entered {
     pub(crate) fn section(&self) -> Option<Section<'_>> {
         Section::open(self.thread)
     }
+
+    /// The same for who counts what he loses, or tries again.
+    #[inline(always)]
+    pub(crate) fn try_section(&self) -> Result<Section<'_>, NoSection> {
+        Section::try_open(self.thread)
+    }
 }
 
 impl<'t> Section<'t> {
     #[inline(always)]
     fn open(thread: &'t Thread) -> Option<Section<'t>> {
-        let generation = thread.gate.open(&GENERATION, barrier::light)?;
+        match Section::try_open(thread) {
+            Ok(section) => Some(section),
+            Err(NoSection::Off) => None,
+            Err(NoSection::NoBuffer) => {
+                bump(&thread.lost_full, 1);
+                None
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn try_open(thread: &'t Thread) -> Result<Section<'t>, NoSection> {
+        let generation = thread.gate.open(&GENERATION, barrier::light).ok_or(NoSection::Off)?;
         let mut s = Section { thread, generation };
         if thread.gate.adopted() == generation && s.batch().has_room(SECTION_BYTES) || s.open_slow() {
-            return Some(s);
+            return Ok(s);
         }
-        bump(&thread.lost_full, 1);
-        None
+        Err(NoSection::NoBuffer)
     }
 
     #[cold]
@@ -153,12 +170,17 @@ impl<'t> Section<'t> {
         unsafe { self.thread.strings[self.parity()].get() }
     }
 
+    pub(crate) fn allocations(&mut self) -> &mut super::batch::Batch {
+        // SAFETY: as for `batch`.
+        unsafe { self.thread.allocations[self.parity()].get() }
+    }
+
     #[inline(always)]
     pub(crate) fn parity(&self) -> usize {
         (self.generation & 1) as usize
     }
 
-    fn pool(&self) -> Option<&'static Pool> {
+    pub(crate) fn pool(&self) -> Option<&'static Pool> {
         // SAFETY: null, or the pool of this trace, which is freed only when every section has ended.
         unsafe { POOL.load(Ordering::Acquire).as_ref() }
     }
@@ -185,7 +207,7 @@ impl<'t> Section<'t> {
         self.batch().has_room(SECTION_BYTES) || self.refill()
     }
 
-    fn tid(&self) -> u32 {
+    pub(crate) fn tid(&self) -> u32 {
         self.thread.tid.load(Ordering::Relaxed)
     }
 
@@ -622,10 +644,13 @@ impl<'t> Section<'t> {
     fn hand_over(&mut self) {
         let Some(pool) = self.pool() else { return };
         let (generation, tid) = (self.generation, self.tid());
-        for (content, empty) in
-            [(Content::Events, self.batch().is_empty()), (Content::Strings, self.strings().is_empty())]
-        {
-            let batch = if content == Content::Events { self.batch() } else { self.strings() };
+        for content in [Content::Events, Content::Strings, Content::Private] {
+            let batch = match content {
+                Content::Events => self.batch(),
+                Content::Strings => self.strings(),
+                _ => self.allocations(),
+            };
+            let empty = batch.is_empty();
             match batch.take_chunk(content, generation, tid) {
                 Some(chunk) if empty => pool.give_back(chunk.buffer),
                 Some(chunk) => pool.bury(chunk),
@@ -645,6 +670,15 @@ pub(crate) struct Blocked {
     processor: Word,
     before: Mark,
     after: Mark,
+}
+
+/// Why there is no section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSection {
+    /// Tracing is off.
+    Off,
+    /// No buffer is left.
+    NoBuffer,
 }
 
 /// What came of an attempt to bring the thread to "running".

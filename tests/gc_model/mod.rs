@@ -118,7 +118,8 @@ pub fn run(config: Config, data: &[u8]) -> u64 {
     let mut arena = Arena::<Globals>::new(config, |_| std::array::from_fn(|_| GcCell::new(None)));
     let finalizers = arena.mutate(|mc, _| mc.finalizers());
     let dropped = Rc::default();
-    let mut p = Program { arena, model: Model::default(), handles: Vec::new(), finalizers, next_id: 1, dropped, refused: 0 };
+    let mut p =
+        Program { arena, model: Model::default(), handles: Vec::new(), finalizers, next_id: 1, dropped, refused: 0 };
     while !source.0.is_empty() {
         match source.below(32) {
             0 => p.arena.collect(),
@@ -224,7 +225,8 @@ impl Program {
         let Program { arena, model, finalizers, handles, .. } = self;
         loop {
             arena.collect();
-            let told: Vec<Id> = arena.mutate(|mc, _| std::iter::from_fn(|| finalizers.next(mc).map(|t| t.id)).collect());
+            let told: Vec<Id> =
+                arena.mutate(|mc, _| std::iter::from_fn(|| finalizers.next(mc).map(|t| t.id)).collect());
             for id in &told {
                 *model.watched.get_mut(id).expect("watched") -= 1;
             }
@@ -254,7 +256,9 @@ impl Program {
             assert_eq!(seen, alive);
         });
         let mut things = 0;
-        arena.for_each_type(|t| things += if t.name.split('<').next().is_some_and(|n| n.ends_with("Thing")) { t.objects_marked } else { 0 });
+        arena.for_each_type(|t| {
+            things += if t.name.split('<').next().is_some_and(|n| n.ends_with("Thing")) { t.objects_marked } else { 0 }
+        });
         assert_eq!(things, alive.len(), "objects that nobody can reach");
         let guards = model.things.values().filter(|t| t.has_guard).count() as u64;
         assert_eq!(model.guards - self.dropped.get(), guards);
