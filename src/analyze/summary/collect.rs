@@ -257,10 +257,8 @@ impl Collect {
     #[inline(never)]
     fn call(&mut self, span: &Span, ns: u64) {
         let interner = &self.interner;
-        let name = *self
-            .syscall_names
-            .entry(span.stack.0.into())
-            .or_insert_with(|| frames::call_name(interner, span.stack));
+        let name =
+            *self.syscall_names.entry(span.stack.0.into()).or_insert_with(|| frames::call_name(interner, span.stack));
         self.syscalls.add(name, ns);
         if span.without_proc_ns > 0 {
             *self.without_proc.entry(name.0.into()).or_default() += span.without_proc_ns;
