@@ -264,8 +264,7 @@ where
     #[cold]
     fn rebuild(&self, mc: &Mutation<'gc>) -> Result<Table<'gc, K, V>, OutOfMemory> {
         let places = (self.len() + 1).checked_mul(2).and_then(usize::checked_next_power_of_two).ok_or(OutOfMemory)?;
-        let table: Table<'gc, K, V> =
-            mc.try_alloc_array(places.max(PLACES_MIN), |_| GcCell::new(Place::Empty))?;
+        let table: Table<'gc, K, V> = mc.try_alloc_array(places.max(PLACES_MIN), |_| GcCell::new(Place::Empty))?;
         if let Some(old) = self.table.get() {
             // All hashes first, since a panic of the embedder's `Hash` must leave nothing half done: the new table is
             // not in use yet.
