@@ -84,7 +84,7 @@ fn references_in_long_arrays_survive_in_every_mode() {
     type Slot<'gc> = GcCell<'gc, Option<Gc<'gc, usize>>>;
     type Root = Rootable!['gc => GcArray<'gc, Slot<'gc>>];
     for mode in [Mode::StopTheWorld, Mode::Incremental, Mode::Generational] {
-        let (n, rounds) = if cfg!(miri) { (5000, 60) } else { (200_000, 50_000) };
+        let (n, rounds) = if cfg!(miri) { (5000, 60) } else { (200_000, 150_000) };
         let mut arena = Arena::<Root>::new(small(mode), |mc| mc.alloc_array(n, |i| GcCell::new(Some(mc.alloc(i)))));
         let mut expected: Vec<usize> = (0..n).collect();
         let mut x = 7_usize;

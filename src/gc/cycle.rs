@@ -8,7 +8,7 @@ use super::collect::Collect;
 use super::finalize::Found;
 use super::heap::{Heap, LOG, Phase, SNAPSHOT};
 use super::marker::Marker;
-use super::observer::{CycleStats, Reason, StwKind};
+use super::observer::{CycleStats, Pressure, Reason, StwKind};
 use super::stats::Durations;
 use super::sweep::OnUnwind;
 use super::type_info::TypeInfo;
@@ -363,6 +363,9 @@ impl Heap {
         }
         self.repace(gc_ns);
         self.tell_end(false);
+        if self.is_near_limit() {
+            self.observer().memory_pressure(Pressure::NearLimit);
+        }
         self.marker.borrow_mut().take_bytes();
         self.size_nursery();
         {
@@ -429,6 +432,7 @@ impl Heap {
     /// The last resort of an allocation that found no memory: ends the cycle and sweeps everything, as far as there is
     /// something to end or sweep.
     pub(super) fn make_room(&self) -> bool {
+        self.observer().memory_pressure(Pressure::NoMemory);
         let marking = self.phase.get() == Phase::Mark;
         if marking {
             self.mark_to_the_end();

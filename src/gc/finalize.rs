@@ -341,7 +341,8 @@ impl Heap {
 ///   that it is an object like any other: it may be stored, which makes it live on, or watched again; if neither is done,
 ///   the next cycle frees it.
 /// * Weak references to the object are cleared before it gets into the queue, so that nobody meets it by these any more.
-///   Ephemerons whose key it is keep their values until it is freed.
+///   Ephemerons (and weak maps) whose key it is keep key and value until it is freed, so that a finalizer finds what was
+///   tied to the object; a program that asks an ephemeron for its key can meet an object there that waits in a queue.
 /// * Dead objects that refer to each other are told of in the same cycle, in no particular order. (An old one may die
 ///   later than a young one in generational mode.)
 /// * An object that is watched twice is told of twice. Watching has no end before that, except that of the handle: when

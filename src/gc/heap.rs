@@ -178,6 +178,12 @@ impl Heap {
         self.heap_bytes().saturating_add(self.sizes.external.get())
     }
 
+    /// Whether what is alive fills 7/8 of what the soft limit leaves for it.
+    pub(super) fn is_near_limit(&self) -> bool {
+        let limit = self.pacer.get().limit(self.overhead_bytes());
+        limit.is_some_and(|limit| self.paced_bytes() - self.sizes.allocated.get() >= limit / 8 * 7)
+    }
+
     /// Mapped beyond the heap's size.
     pub(super) fn overhead_bytes(&self) -> usize {
         self.pool.borrow().bytes_mapped().saturating_sub(self.heap_bytes())
@@ -481,6 +487,7 @@ impl Heap {
             bytes_allocated: before + allocated as u64,
             cycles: self.cycle.get() - u64::from(self.phase.get() == Phase::Mark),
             cycles_abandoned: self.clock.cycles_abandoned.get(),
+            is_near_limit: self.is_near_limit(),
             is_marking: self.phase.get() == Phase::Mark,
             blocks_unswept: self.unswept.get(),
             stw,

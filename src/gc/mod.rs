@@ -75,6 +75,7 @@ mod cx;
 mod cycle;
 mod finalize;
 mod heap;
+mod heap_map;
 mod map;
 mod marker;
 mod minor;
@@ -104,8 +105,9 @@ pub use cx::Cx;
 #[cfg(feature = "derive")]
 pub use exectrace_derive::Collect;
 pub use finalize::Finalizers;
+pub use heap_map::{BlockInfo, BlockUsage};
 pub use map::{ById, GcMap, Identity, MapHasher};
-pub use observer::{CycleStats, Observer, Reason, StwKind};
+pub use observer::{CycleStats, Observer, Pressure, Reason, StwKind};
 pub use pointer::Gc;
 pub use root::Root;
 pub use stats::{Durations, HeapStats, TypeStats};

@@ -39,6 +39,18 @@ pub enum StwKind {
     MarkTermination,
 }
 
+/// How short of memory a heap is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum Pressure {
+    /// A cycle has ended, and what is alive, with the external memory, fills 7/8 of what the memory limit leaves: cycles
+    /// come closer and closer together. Time to let caches go.
+    NearLimit,
+    /// An allocation found no memory: the system has none, or the hard limit is reached. It is tried once more after the
+    /// running cycle is ended and all is swept, and may fail then.
+    NoMemory,
+}
+
 /// What one collection cycle did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -113,6 +125,11 @@ pub trait Observer {
     /// The heap's size has become `bytes`. Called for each 32 KiB that are handed out, and at a cycle's end.
     fn live(&self, bytes: usize) {
         let _ = bytes;
+    }
+    /// Memory is short. Called at the end of each cycle for which that is so, and in an allocation that may fail; the
+    /// place for a flag that the program looks at.
+    fn memory_pressure(&self, pressure: Pressure) {
+        let _ = pressure;
     }
     /// The heap's goal has become `bytes`: on the same scale as [`live`](Observer::live), so without what the embedder
     /// has reported as external, which others may count.

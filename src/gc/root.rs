@@ -122,6 +122,14 @@ impl Drop for Roots {
 ///
 /// Handles make a cycle through the heap immortal: an object that owns a handle to itself is never freed. Inside of the
 /// heap use [`Gc`].
+///
+/// It stays on the heap's thread:
+/// ```compile_fail,E0277
+/// use exectrace::gc::{Arena, Config, Rootable};
+/// let mut arena = Arena::<Rootable!['gc => ()]>::new(Config::new(), |_| ());
+/// let root = arena.mutate(|mc, _| mc.root::<Rootable!['gc => u32]>(mc.alloc(7)));
+/// std::thread::spawn(move || drop(root));
+/// ```
 pub struct Root<R: for<'a> Rootable<'a> + ?Sized> {
     roots: Roots,
     index: u32,
@@ -141,6 +149,16 @@ impl<R: for<'a> Rootable<'a> + ?Sized> Root<R> {
     #[track_caller]
     pub fn get<'gc>(&self, mc: &Mutation<'gc>) -> Gc<'gc, RootOf<'gc, R>> {
         self.try_get(mc).expect("a root of another heap")
+    }
+
+    /// The object's address, to lend to foreign code: objects never move, and this one is not freed while the handle and
+    /// the arena are there. So a handle is all the pinning there is to do.
+    ///
+    /// What foreign code writes there must leave a valid value, and must not be a reference into the heap, since no write
+    /// barrier sees it.
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        let object = self.roots.table().entries.borrow().as_slice()[self.index as usize].object;
+        object.unwrap_or(NonNull::dangling())
     }
 
     /// The object, or `None` if `mc` is not of the heap that the handle was made on.

@@ -1,6 +1,6 @@
 //! The heap in the trace: the observer that an arena has unless it is given another.
 
-use super::observer::{CycleStats, Observer, Reason, StwKind};
+use super::observer::{CycleStats, Observer, Pressure, Reason, StwKind};
 use crate::hook;
 use crate::hook::gc::{GcHeap, Stw};
 use crate::hook::user;
@@ -30,6 +30,8 @@ impl TraceObserver {
 const CATEGORY: &str = "gc cycle";
 /// The category of those that tell of collections of the young objects.
 const CATEGORY_MINOR: &str = "gc minor";
+/// The category of those that tell of a want of memory.
+const CATEGORY_PRESSURE: &str = "gc pressure";
 
 impl Observer for TraceObserver {
     #[inline]
@@ -102,6 +104,16 @@ impl Observer for TraceObserver {
                 CATEGORY_MINOR,
                 format_args!("heap {}: {bytes_young} bytes young, {bytes_survived} survived", self.heap.id()),
             );
+        }
+    }
+
+    fn memory_pressure(&self, pressure: Pressure) {
+        if hook::on() {
+            let what = match pressure {
+                Pressure::NearLimit => "the live heap fills the memory limit",
+                Pressure::NoMemory => "an allocation finds no memory",
+            };
+            user::log_fmt(CATEGORY_PRESSURE, format_args!("heap {}: {what}", self.heap.id()));
         }
     }
 

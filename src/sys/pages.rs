@@ -36,6 +36,18 @@ fn refuse() -> bool {
     left == 1
 }
 
+/// For tests: requests that `f` makes are granted.
+pub(crate) fn not_refused<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(u32);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            REFUSE.set(self.0);
+        }
+    }
+    let _restore = Restore(REFUSE.replace(0));
+    f()
+}
+
 /// For tests: this thread's requests are refused from now on, but for the first `grants`. `None` ends it.
 pub(crate) fn refuse_after(grants: Option<u32>) {
     REFUSE.set(grants.map_or(0, |n| n.saturating_add(1)));
