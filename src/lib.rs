@@ -105,9 +105,11 @@ mod door {
     ))]
     #[doc(hidden)]
     pub use crate::hook::interpose as __interpose;
+    pub use crate::hook::scope::Scope;
     #[doc(hidden)]
     pub use crate::hook::user::log_fmt as __log_fmt;
     pub use crate::hook::user::{Region, Task, log, with_region};
+    pub use crate::record::allocations::Allocations;
     pub use crate::record::tracer::{StartError, Stats, StopError, Symbolize, Tracer};
 
     use crate::record;

@@ -17,6 +17,7 @@ mod filter;
 mod fmt;
 mod gc;
 mod goroutines;
+mod heap;
 mod input;
 mod latency;
 mod merge;
@@ -47,6 +48,7 @@ Examples:
   exectrace summary app.trace                   one page: what is in it, what looks wrong
   exectrace profile sync app.trace              where goroutines wait for each other
   exectrace goroutines app.trace                what threads and goroutines spent their time on
+  exectrace heap --at peak app.trace            who held the heap when it was largest
   exectrace gc app.trace                        each cycle of the collector
   exectrace mmu --svg mmu.svg app.trace         what the collector leaves to the program
   exectrace diff before.trace after.trace       what got better, what got worse
@@ -66,6 +68,7 @@ enum Command {
     Profile(profile::Args),
     Goroutines(goroutines::Args),
     Latency(latency::Args),
+    Heap(heap::Args),
     Gc(gc::Args),
     Mmu(mmu::Args),
     Tasks(tasks::Args),
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Command::Summary(args) => summary::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Goroutines(args) => goroutines::run(&args),
+        Command::Heap(args) => heap::run(&args),
         Command::Latency(args) => latency::run(&args),
         Command::Gc(args) => gc::run(&args),
         Command::Mmu(args) => mmu::run(&args),

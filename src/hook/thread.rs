@@ -76,17 +76,32 @@ pub fn block(reason: Reason) {
     _ = prepare().block_if(reason, || true);
 }
 
-/// A wait of the calling thread that may be about to begin.
+/// A wait of the calling thread that may be about to begin; from [`prepare`].
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub struct Prepared {
     thread: Option<&'static Thread>,
     /// 0 for none.
     stack: u32,
+    /// It is the calling thread's alone.
+    _here: core::marker::PhantomData<*const ()>,
 }
 
 /// Does all of [`block`] that takes time, so that between the last look at what is waited for and the record of the wait a waker
 /// finds next to no time.
-pub(crate) fn prepare() -> Prepared {
+///
+/// ```
+/// use exectrace::hooks::thread::{self, Reason};
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// let word = AtomicU32::new(1);
+/// if let Some(begun) = thread::prepare().block_if(Reason::Sync, || word.load(Ordering::SeqCst) == 0) {
+///     // Have the system wait while the word is 0. When it says that the word has changed:
+///     let refused = true;
+///     if refused { begun.refused() } else { thread::unblock() }
+/// }
+/// ```
+#[must_use]
+pub fn prepare() -> Prepared {
     let thread = known::current_or_attach();
     let mut stack = 0;
     if records(RECORD_BLOCKING)
@@ -94,12 +109,14 @@ pub(crate) fn prepare() -> Prepared {
     {
         stack = stacks::capture(&entered, Leaf::None);
     }
-    Prepared { thread, stack }
+    Prepared { thread, stack, _here: core::marker::PhantomData }
 }
 
 impl Prepared {
     /// Records that the thread waits, if `still` then says that it has to. `None` if it said no.
-    pub(crate) fn block_if(self, reason: Reason, still: impl FnOnce() -> bool) -> Option<Begun> {
+    ///
+    /// `still` runs while an event is being written: it should do no more than look. What it would record is lost, and counted.
+    pub fn block_if(self, reason: Reason, still: impl FnOnce() -> bool) -> Option<Begun> {
         let Some(t) = self.thread else { return still().then_some(Begun(None)) };
         // Before the look: a trace that starts between the two sees at worst a thread wait for nothing, for a moment.
         t.activity.store(activity::WAITING, Ordering::Relaxed);
@@ -125,14 +142,14 @@ impl Prepared {
     }
 }
 
-/// A wait that has begun, as it was recorded, if it was.
+/// A wait that has begun, as it was recorded, if it was. It ends by [`unblock`], or by [`Begun::refused`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Begun(Option<section::Blocked>);
+pub struct Begun(Option<section::Blocked>);
 
 impl Begun {
     /// The system refused to let the thread wait, because what it was to wait for had happened: as [`unblock`], but as if nothing
     /// had been recorded, where that is still possible.
-    pub(crate) fn refused(self) {
+    pub fn refused(self) {
         if let Begun(Some(blocked)) = self
             && let Some(t) = known::current()
             && let Some(entered) = Entered::quietly_on(t)

@@ -49,6 +49,9 @@ const SYMBOLS: &[(&[&str], Role)] = &[
     (&["syscall"], Role::Plumbing),
 ];
 
+/// The functions of a global allocator.
+const ALLOCATOR: [&str; 4] = ["__rust_alloc", "__rust_alloc_zeroed", "__rust_realloc", "__rust_dealloc"];
+
 /// The role of the function with this [path](super::function_path::of).
 pub(crate) fn role(path: &str) -> Role {
     // The tracer's own tests are a program like any other.
@@ -56,6 +59,10 @@ pub(crate) fn role(path: &str) -> Role {
         return Role::Shown;
     }
     let by_prefix = PREFIXES.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, role)| *role);
+    // What `#[global_allocator]` makes stands in the crate that has it.
+    if path.rsplit_once("::").is_some_and(|(_, name)| ALLOCATOR.contains(&name)) {
+        return Role::Internal;
+    }
     let by_symbol = || SYMBOLS.iter().find(|(names, _)| names.contains(&path)).map(|(_, role)| *role);
     by_prefix.or_else(by_symbol).unwrap_or(Role::Shown)
 }
@@ -137,6 +144,7 @@ mod tests {
             "exectrace::hook::futex std::sys::pal::unix::futex::futex_wait std::sys::sync::thread_parking::futex::Parker::park \
              std::thread::park std::sync::mpmc::context::Context::wait_until | std::sync::mpmc::list::Channel<T>::recv user::work",
             "exectrace::x malloc | g_malloc",
+            "exectrace::x exectrace_alloc_shim::told app::__rust_alloc alloc::alloc::alloc | app::work",
             // A CPU sample in a lock's spin loop.
             "| std::sys::sync::mutex::futex::Mutex::lock_contended std::sync::poison::mutex::Mutex<T>::lock user::work",
             "| user::exectrace::work exectrace::hook::x",

@@ -110,6 +110,23 @@ impl Batch {
         self.last_ns = at_ns;
     }
 
+    /// Where the next byte goes, if there is room for `bytes` more: for who writes records of his own.
+    #[inline(always)]
+    pub(crate) fn space(&mut self, bytes: usize) -> Option<*mut u8> {
+        let buffer = self.buffer.as_ref()?;
+        // SAFETY: `len` is within the buffer.
+        (self.len + bytes <= BUFFER_BYTES).then(|| unsafe { buffer.start().add(self.len) })
+    }
+
+    /// Takes in what was written.
+    ///
+    /// # Safety
+    /// `n` bytes were written at the place that [`space`](Self::space) gave for at least as many.
+    #[inline(always)]
+    pub(crate) unsafe fn wrote(&mut self, n: usize) {
+        self.len += n;
+    }
+
     /// Writes raw bytes, for tables.
     ///
     /// # Safety

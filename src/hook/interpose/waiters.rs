@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 
 use crate::hook;
 use crate::hook::thread::{self, Waiter};
-use crate::record::UNMATCHED;
+use crate::record::tracer::UNMATCHED;
 use crate::sys::raw::syscall6;
 
 /// Waiters at one time. More threads than this in one process are rare, and then the rest go unattributed.
