@@ -61,13 +61,15 @@ impl Observer for HeapObserver {
         };
         let attend = if more > 0 {
             bump(&t.heap.allocated_bytes, more);
-            t.heap.net() > t.heap.attend_above.load(Ordering::Relaxed)
+            let net = t.heap.net();
+            // A reallocation is also a free.
+            net > t.heap.attend_above.load(Ordering::Relaxed) || net < t.heap.attend_below.load(Ordering::Relaxed)
         } else {
             bump(&t.heap.freed_bytes, less);
             t.heap.net() < t.heap.attend_below.load(Ordering::Relaxed)
         };
         if attend {
-            attend_resized(t, old.addr(), new.addr(), new_size, align);
+            attend_resized(t, (old.addr(), old_size), (new.addr(), new_size), align);
         }
     }
 }
@@ -92,9 +94,9 @@ fn attend_freeing(t: &'static thread::Thread, at: usize) {
 
 #[cold]
 #[inline(never)]
-fn attend_resized(t: &'static thread::Thread, old: usize, new: usize, size: usize, align: usize) {
+fn attend_resized(t: &'static thread::Thread, old: (usize, usize), new: (usize, usize), align: usize) {
     if curve(t) {
-        allocations::resized(t, old, new, size, align);
+        allocations::resized(t, old, new, align);
     }
 }
 
