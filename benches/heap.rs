@@ -72,7 +72,11 @@ fn down<A: GlobalAlloc>(a: &A, depth: u32, way: u64, slot: &mut (*mut u8, Layout
     if depth == 0 {
         return exchange(a, slot, size);
     }
-    if way & 1 == 0 { left(a, depth, way, slot, size) } else { right(a, depth, way, slot, size) }
+    if way & 1 == 0 {
+        left(a, depth, way, slot, size)
+    } else {
+        right(a, depth, way, slot, size)
+    }
     black_box(depth);
 }
 

@@ -101,9 +101,9 @@ mod door {
     ))]
     #[doc(hidden)]
     pub use crate::hook::interpose as __interpose;
+    pub use crate::hook::scope::Scope;
     #[doc(hidden)]
     pub use crate::hook::user::log_fmt as __log_fmt;
-    pub use crate::hook::scope::Scope;
     pub use crate::hook::user::{Region, Task, log, with_region};
     pub use crate::record::allocations::Allocations;
     pub use crate::record::tracer::{StartError, Stats, StopError, Symbolize, Tracer};

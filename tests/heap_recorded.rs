@@ -254,7 +254,8 @@ mod exact {
             AllocationKind::Realloc { .. } => {}
         });
         // The calls of `start` and `stop` themselves allocate too, at either end.
-        let (told_allocs, told_frees) = (after.allocs_total - before.allocs_total, after.frees_total - before.frees_total);
+        let (told_allocs, told_frees) =
+            (after.allocs_total - before.allocs_total, after.frees_total - before.frees_total);
         assert!((told_allocs..told_allocs + 20).contains(&allocs), "{allocs} recorded, {told_allocs} counted");
         assert!((told_frees..told_frees + 20).contains(&frees), "{frees} recorded, {told_frees} counted");
         assert_eq!(aligns[12], 20, "{aligns:?}");
@@ -290,7 +291,10 @@ mod exact {
         // What came after the peak and stayed: what is labelled, and no leak of before.
         let since = HeapOptions { since_ns: Some(r.peak_at_ns as i64), ..HeapOptions::default() };
         let since = report(trace, since);
-        assert_eq!((of(&since, "exact::leaks").sums.held_bytes, of(&since, "exact::labelled").sums.held_bytes), (0, 5_321));
+        assert_eq!(
+            (of(&since, "exact::leaks").sums.held_bytes, of(&since, "exact::labelled").sums.held_bytes),
+            (0, 5_321)
+        );
     }
 
     fn by(trace: &[u8]) {
@@ -369,7 +373,10 @@ mod sampled {
         // It spreads as it should: neither fixed by something, nor wilder.
         let spread = (got.iter().map(|g| (g.1 - mean).powi(2)).sum::<f64>() / (got.len() - 1) as f64).sqrt();
         let expected = error * (got.len() as f64).sqrt();
-        assert!(spread > expected * 0.5 && spread < expected * 1.8, "{what}: spread {spread:.1}, expected {expected:.1}");
+        assert!(
+            spread > expected * 0.5 && spread < expected * 1.8,
+            "{what}: spread {spread:.1}, expected {expected:.1}"
+        );
     }
 
     pub fn all() {
@@ -457,7 +464,8 @@ mod cli {
         let file = dir.0.join("app.trace");
         std::fs::write(&file, trace).expect("a file");
         let ask = |args: &[&str]| {
-            let out = Command::new(env!("CARGO_BIN_EXE_exectrace")).arg("heap").arg(&file).args(args).output().expect("run");
+            let out =
+                Command::new(env!("CARGO_BIN_EXE_exectrace")).arg("heap").arg(&file).args(args).output().expect("run");
             let error = String::from_utf8_lossy(&out.stderr).into_owned();
             (out.status.code(), String::from_utf8(out.stdout).expect("text"), error)
         };
@@ -468,7 +476,10 @@ mod cli {
 
         let (code, text, _) = ask(&["--at", "peak", "--top", "1"]);
         assert_eq!(code, Some(0));
-        assert!(text.contains("all allocations") && text.contains("zeroed (heap_recorded.rs:") && text.contains("... and "), "{text}");
+        assert!(
+            text.contains("all allocations") && text.contains("zeroed (heap_recorded.rs:") && text.contains("... and "),
+            "{text}"
+        );
         let (_, text, _) = ask(&["--sort", "temporary", "--top", "30", "--stacks"]);
         assert!(text.contains("heap_recorded::exact::churns (heap_recorded.rs:"), "{text}");
         let (_, text, _) = ask(&["--by", "label"]);

@@ -10,8 +10,8 @@
 
 use super::dist::Dist;
 use crate::read::{
-    Allocation, AllocationContext, AllocationKind, AllocationRecords, Allocations, Error, Generation, GoId,
-    IdHashMap, Interner, Private, StackKey, StringKey, Time,
+    Allocation, AllocationContext, AllocationKind, AllocationRecords, Allocations, Error, Generation, GoId, IdHashMap,
+    Interner, Private, StackKey, StringKey, Time,
 };
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -233,8 +233,7 @@ impl Blocks {
             }
             AllocationKind::Free { address } => match self.live.remove(&address) {
                 Some(block) => {
-                    let temporary =
-                        self.sites[block.site as usize].who.goroutine == cursor.goroutine
+                    let temporary = self.sites[block.site as usize].who.goroutine == cursor.goroutine
                         && cursor.allocs - block.before <= TEMPORARY_ALLOCS;
                     self.freed(&block, r.time, temporary);
                 }

@@ -154,7 +154,8 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let weights = || report.entries.iter().map(|e| (&e.stack[..], args.sort.bytes(e)));
     if let Some(path) = &args.pprof {
         let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
-        let bytes = gzip.write_all(&pprof::encode_heap(report)).and_then(|()| gzip.finish()).map_err(Failure::writing)?;
+        let bytes =
+            gzip.write_all(&pprof::encode_heap(report)).and_then(|()| gzip.finish()).map_err(Failure::writing)?;
         write_file(path, &bytes)?;
     }
     if let Some(path) = &args.flame {

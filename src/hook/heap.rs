@@ -13,6 +13,8 @@ use crate::record::gauges::{self, Series};
 use crate::record::thread::{self, Entered, HeapCounters, bump};
 use crate::record::{QUANTUM, RECORD_HEAP, records};
 
+pub use super::measure::{Measured, count_allocations, measure, measure_process};
+
 /// Counters of what happens on threads that are not known: after their end, or beyond the registry's bound.
 static ORPHANS: Orphans = Orphans {
     allocated_bytes: AtomicU64::new(0),
@@ -59,6 +61,7 @@ impl Observer for HeapObserver {
         let Some(t) = thread::current_or_attach() else {
             return if more > 0 { orphan_allocated(more, 0) } else { orphan_freed(less, 0) };
         };
+        bump(&t.heap.reallocs, 1);
         let attend = if more > 0 {
             bump(&t.heap.allocated_bytes, more);
             let net = t.heap.net();
@@ -105,6 +108,7 @@ fn attend_resized(t: &'static thread::Thread, old: (usize, usize), new: (usize, 
 fn curve(t: &'static thread::Thread) -> bool {
     let h = &t.heap;
     let net = h.net();
+    allocations::watch(t, net);
     if net > h.publish_above.load(Ordering::Relaxed) || net < h.publish_below.load(Ordering::Relaxed) {
         publish(t);
     } else if allocations::is_over(t) {

@@ -31,7 +31,14 @@ pub(super) struct Strings {
 impl Strings {
     pub(super) fn new() -> Strings {
         // Index 0 is the empty string, which has the id 0 in every generation.
-        let mut s = Strings { ids: IdMap::new(), ends: vec![0], text: String::new(), odd: HashMap::new(), max_id: 0, prefix: 1 };
+        let mut s = Strings {
+            ids: IdMap::new(),
+            ends: vec![0],
+            text: String::new(),
+            odd: HashMap::new(),
+            max_id: 0,
+            prefix: 1,
+        };
         s.ids.insert(0, 0);
         s
     }

@@ -14,10 +14,10 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
 use super::buffer::Content;
+use super::sampled;
 use super::section::{NoSection, Section, TRACE, string_id};
 use super::stacks;
 use super::thread::{self, Entered, Thread, bump, busy};
-use super::sampled;
 use crate::format::private::{PRIVATE, Section as Private, allocations as wire};
 use crate::format::varint::{self, put, zigzag};
 use crate::sys::event::Event;
@@ -54,8 +54,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub(crate) const DEFAULT: Options =
-        Options { which: Allocations::None, free_stacks: true, wait: Duration::ZERO };
+    pub(crate) const DEFAULT: Options = Options { which: Allocations::None, free_stacks: true, wait: Duration::ZERO };
 }
 
 const OFF: u32 = 0;
@@ -113,10 +112,21 @@ struct Context {
 /// What happened to a block.
 #[derive(Clone, Copy, Debug)]
 enum Operation {
-    Alloc { at: u64, size: u64, align: u64 },
-    Free { at: u64 },
+    Alloc {
+        at: u64,
+        size: u64,
+        align: u64,
+    },
+    Free {
+        at: u64,
+    },
     /// A size of 0 is a block that is not in the sample.
-    Realloc { old: u64, new: u64, size: u64, align: u64 },
+    Realloc {
+        old: u64,
+        new: u64,
+        size: u64,
+        align: u64,
+    },
 }
 
 /// A trace has begun, and its first generation is open.
@@ -184,12 +194,24 @@ pub(crate) fn arm(t: &Thread) {
             }
             _ => (i64::MIN, i64::MAX),
         };
+        let watched = h.is_watched.load(Ordering::Relaxed).then(|| h.watched.load(Ordering::Relaxed));
+        let above = watched.map_or(above, |watched| above.min(watched));
         h.attend_above.store(above, Ordering::Relaxed);
         h.attend_below.store(below, Ordering::Relaxed);
         barrier::light();
         if mode_word() == word {
             return;
         }
+    }
+}
+
+/// Notes the thread's size if it is the largest of a watch.
+#[inline]
+pub(crate) fn watch(t: &Thread, net: i64) {
+    let h = &t.heap;
+    if h.is_watched.load(Ordering::Relaxed) && net > h.watched.load(Ordering::Relaxed) {
+        h.watched.store(net, Ordering::Relaxed);
+        arm(t);
     }
 }
 
@@ -506,13 +528,8 @@ fn begin_batch(s: &mut Section<'_>, recorder: &mut Recorder) -> Result<(), NoSec
         batch.integer(goid);
         batch.integer(interval);
     }
-    recorder.encoders[(generation & 1) as usize] = Encoder {
-        goid,
-        last_ns: batch.last_ns(),
-        last_address: 0,
-        last_stack: [0; 3],
-        context: Context::default(),
-    };
+    recorder.encoders[(generation & 1) as usize] =
+        Encoder { goid, last_ns: batch.last_ns(), last_address: 0, last_stack: [0; 3], context: Context::default() };
     if let Some(full) = full {
         pool.send(full);
     }

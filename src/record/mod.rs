@@ -56,9 +56,9 @@ pub(crate) mod region;
 #[cfg(not(loom))]
 pub(crate) mod ring;
 #[cfg(not(loom))]
-pub(crate) mod samples;
-#[cfg(not(loom))]
 pub(crate) mod sampled;
+#[cfg(not(loom))]
+pub(crate) mod samples;
 #[cfg(not(loom))]
 pub(crate) mod section;
 pub mod stack_table;

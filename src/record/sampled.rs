@@ -46,8 +46,7 @@ pub(crate) fn may_have(at: u64) -> bool {
 pub(crate) fn insert(at: u64) -> bool {
     let hash = hash(at);
     let free = |slot: &&AtomicU64| {
-        slot.load(Ordering::Relaxed) == 0
-            && slot.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        slot.load(Ordering::Relaxed) == 0 && slot.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     };
     if slots(hash).find(free).is_none() {
         return false;
@@ -62,8 +61,7 @@ pub(crate) fn insert(at: u64) -> bool {
 pub(crate) fn remove(at: u64) -> bool {
     let hash = hash(at);
     let this = |slot: &&AtomicU64| {
-        slot.load(Ordering::Relaxed) == at
-            && slot.compare_exchange(at, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        slot.load(Ordering::Relaxed) == at && slot.compare_exchange(at, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     };
     if slots(hash).find(this).is_none() {
         return false;

@@ -73,6 +73,11 @@ pub(crate) struct HeapCounters {
     pub(crate) publish_below: AtomicI64,
     /// The part of the difference that has been added to the process-wide figure.
     pub(crate) published_bytes: AtomicI64,
+    /// Blocks given another size.
+    pub(crate) reallocs: AtomicU64,
+    /// Whether the owner watches the largest difference, and that.
+    pub(crate) is_watched: AtomicBool,
+    pub(crate) watched: AtomicI64,
 }
 
 impl HeapCounters {
