@@ -5,8 +5,6 @@
 //! may run inside a hook.
 #![forbid(unsafe_code)]
 
-#![forbid(unsafe_code)]
-
 pub mod block_reason;
 pub(crate) mod function_path;
 pub(crate) mod internal;

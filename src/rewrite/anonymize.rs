@@ -141,13 +141,14 @@ fn private(b: Batch) -> Option<Batch> {
         (Some(1), _) => Some(b),
         (Some(&PRIVATE), Some(Section::Meta)) => {
             let mut data = vec![PRIVATE, Section::Meta as u8];
-            const KEPT: [&str; 8] = [
+            const KEPT: [&str; 9] = [
                 meta::WRITER,
                 meta::WALL_NS,
                 meta::TRACE_NS,
                 meta::MONO_NS,
                 meta::LOST_EVENTS,
                 meta::LOST_SAMPLES,
+                meta::LOST_ALLOCATIONS,
                 meta::RAW_PCS,
                 meta::HEAP_QUANTUM,
             ];
@@ -159,6 +160,8 @@ fn private(b: Batch) -> Option<Batch> {
             }
             Some(Batch { data, ..b })
         }
+        // Addresses, sizes and numbers of strings.
+        (Some(&PRIVATE), Some(Section::Allocations)) => Some(b),
         // Their names are the tracer's own.
         (Some(&PRIVATE), Some(Section::Series)) => series_are_ours(&b.data[2..]).then_some(b),
         _ => None,
