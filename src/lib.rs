@@ -80,9 +80,12 @@ pub mod format;
 pub mod gc;
 #[cfg(not(loom))]
 mod hook;
+mod names;
 #[cfg(feature = "read")]
 pub mod read;
 mod record;
+#[cfg(feature = "read")]
+pub mod rewrite;
 mod sys;
 
 #[cfg(not(loom))]

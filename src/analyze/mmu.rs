@@ -95,17 +95,20 @@ impl Mmu {
     }
 
     /// Takes in an event. `change` is what [`States`](super::States) said of it.
-    #[inline]
+    #[inline(always)]
     pub fn update(&mut self, ev: &EventRef<'_>, change: Option<&super::Change>) {
         self.now = ev.time;
+        if ev.kind() != EventKind::StateTransition {
+            self.other(ev);
+        } else if let Some(c) = change
+            && !(self.workers.is_empty() && self.assisting.is_empty())
+        {
+            self.transition(ev, c);
+        }
+    }
+
+    fn other(&mut self, ev: &EventRef<'_>) {
         match ev.kind() {
-            EventKind::StateTransition => {
-                let Some(c) = change else { return };
-                if self.workers.is_empty() && self.assisting.is_empty() {
-                    return;
-                }
-                self.transition(ev, c);
-            }
             EventKind::Sync => {
                 self.sync = ev.args[0];
                 if self.sync > 1 {
@@ -149,6 +152,7 @@ impl Mmu {
         }
     }
 
+    #[inline(never)]
     fn transition(&mut self, ev: &EventRef<'_>, c: &super::Change) {
         if !self.assisting.contains_key(&c.id.0) && !self.workers.contains_key(&c.id.0) {
             return;
@@ -168,6 +172,7 @@ impl Mmu {
             self.assisting.remove(&c.id.0);
             self.workers.remove(&c.id.0);
         }
+        self.note();
     }
 
     fn label(&mut self, ev: &EventRef<'_>) {

@@ -104,28 +104,58 @@ pub struct Go {
 }
 
 /// The goroutines of a trace, as far as it has been read.
-#[derive(Default)]
 pub struct States {
     gos: Vec<Go>,
     free: Vec<u32>,
     /// A slot whose goroutine has ended; it is free with the next change.
     ending: Option<Slot>,
     by_id: IdHashMap<u32>,
+    /// Places by the lower bits of ids: a guess, to be checked against the goroutine that is there.
+    recent: Vec<u32>,
     /// By processor: the goroutine whose system call has it.
     calls: IdHashMap<GoId>,
     generation_begin: Time,
     now: Time,
 }
 
+/// How many goroutines are found without hashing.
+const RECENT: usize = 1024;
+
+impl Default for States {
+    fn default() -> Self {
+        States::new()
+    }
+}
+
 impl States {
     /// Nothing known.
     #[must_use]
     pub fn new() -> States {
-        States::default()
+        States {
+            gos: Vec::new(),
+            free: Vec::new(),
+            ending: None,
+            by_id: IdHashMap::default(),
+            recent: vec![0; RECENT],
+            calls: IdHashMap::default(),
+            generation_begin: Time(0),
+            now: Time(0),
+        }
+    }
+
+    /// The place of a goroutine that exists.
+    #[inline]
+    fn find(&mut self, id: GoId) -> Option<u32> {
+        let guess = &mut self.recent[id.0 as usize % RECENT];
+        // One that has ended keeps its place, and its id there, until another one takes it.
+        if self.gos.get(*guess as usize).is_none_or(|g| g.id != id || g.state == GoState::NotExist) {
+            *guess = *self.by_id.get(&id.0)?;
+        }
+        Some(*guess)
     }
 
     /// Takes in an event. Events must come in order, all of them.
-    #[inline]
+    #[inline(always)]
     pub fn update(&mut self, ev: &EventRef<'_>, interner: &mut Interner) -> Option<Change> {
         self.now = ev.time;
         match ev.kind() {
@@ -138,12 +168,13 @@ impl States {
         }
     }
 
+    #[inline(always)]
     fn transition(&mut self, ev: &EventRef<'_>, interner: &mut Interner) -> Option<Change> {
         match ev.transition()? {
             StateTransition::Goroutine { id, from, to, reason, stack } => {
                 if from == to {
                     // Told anew at the beginning of a generation. It may be the first stack to be seen.
-                    if let Some(&slot) = self.by_id.get(&id.0) {
+                    if let Some(slot) = self.find(id) {
                         self.name(slot as usize, stack, ev, interner);
                     }
                     return None;
@@ -163,7 +194,7 @@ impl States {
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one transition")]
-    #[inline]
+    #[inline(always)]
     fn change(
         &mut self,
         ev: &EventRef<'_>,
@@ -174,8 +205,7 @@ impl States {
         reason: StringId,
         stack: StackId,
     ) -> Change {
-        let known = self.by_id.get(&id.0).copied();
-        let (i, span) = match known {
+        let (i, span) = match self.find(id) {
             Some(i) => (i as usize, Some(self.leave(i as usize, ev.time))),
             None => (self.insert(id, from, ev.time), None),
         };
@@ -208,22 +238,28 @@ impl States {
     }
 
     /// The span up to now of the state in which a goroutine is.
+    #[inline(always)]
     fn span_at(&self, i: usize, end: Time) -> Span {
         let g = &self.gos[i];
-        let without_proc = g.call_without_proc.filter(|_| g.state == GoState::Syscall);
+        let without_proc_ns = if g.state == GoState::Syscall {
+            g.call_without_proc.map_or(0, |t| end.since(t).max(0) as u64)
+                + if g.call_proc.is_none() { g.lead_ns } else { 0 }
+        } else {
+            0
+        };
         Span {
             state: g.state,
             begin: g.since,
             end,
             lead_ns: g.lead_ns,
-            without_proc_ns: without_proc.map_or(0, |t| end.since(t).max(0) as u64)
-                + if g.call_proc.is_none() && g.state == GoState::Syscall { g.lead_ns } else { 0 },
+            without_proc_ns,
             reason: g.reason,
             stack: g.stack,
             by: g.by,
         }
     }
 
+    #[inline(always)]
     fn leave(&mut self, i: usize, at: Time) -> Span {
         let span = self.span_at(i, at);
         let g = &mut self.gos[i];
@@ -236,6 +272,7 @@ impl States {
         span
     }
 
+    #[cold]
     fn insert(&mut self, id: GoId, from: GoState, now: Time) -> usize {
         let from_before = from == GoState::Undetermined;
         let go = Go {

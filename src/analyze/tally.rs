@@ -9,11 +9,55 @@ use crate::read::{IdHashMap, StackKey, StringKey, Time};
 /// How many names have a distribution of their own.
 pub const NAMES: usize = 1024;
 
+/// How many keys are found without hashing.
+const RECENT: usize = 64;
+
+/// Values by key, where a few keys come again and again.
+///
+/// The place of a key is guessed by its lower bits, and the guess checked; only a wrong one costs a look into the hash table.
+struct Keyed<V> {
+    recent: [u32; RECENT],
+    index: IdHashMap<u32>,
+    list: Vec<(u64, V)>,
+}
+
+impl<V> Default for Keyed<V> {
+    fn default() -> Self {
+        Keyed { recent: [0; RECENT], index: IdHashMap::default(), list: Vec::new() }
+    }
+}
+
+impl<V: Default> Keyed<V> {
+    /// The value of a key, made if there is room for it: `None` if the key is new and there are `most` already.
+    #[inline]
+    fn get(&mut self, key: u64, most: usize) -> Option<&mut V> {
+        let guess = (key ^ key >> 32) as usize % RECENT;
+        let mut i = self.recent[guess] as usize;
+        if self.list.get(i).is_none_or(|e| e.0 != key) {
+            i = self.find(key, most)?;
+            self.recent[guess] = i as u32;
+        }
+        Some(&mut self.list[i].1)
+    }
+
+    #[inline(never)]
+    fn find(&mut self, key: u64, most: usize) -> Option<usize> {
+        if let Some(&i) = self.index.get(&key) {
+            return Some(i as usize);
+        }
+        if self.list.len() >= most {
+            return None;
+        }
+        self.index.insert(key, self.list.len() as u32);
+        self.list.push((key, V::default()));
+        Some(self.list.len() - 1)
+    }
+}
+
 /// Distributions by name.
 #[derive(Default)]
 pub struct ByName {
-    index: IdHashMap<u32>,
-    list: Vec<(StringKey, Dist)>,
+    names: Keyed<Dist>,
     others: Dist,
 }
 
@@ -21,27 +65,13 @@ impl ByName {
     /// Adds a duration under a name.
     #[inline]
     pub fn add(&mut self, name: StringKey, ns: u64) {
-        self.get(name).add(ns);
-    }
-
-    fn get(&mut self, name: StringKey) -> &mut Dist {
-        let list = &mut self.list;
-        match self.index.get(&name.0.into()) {
-            Some(&i) => &mut list[i as usize].1,
-            None if list.len() >= NAMES => &mut self.others,
-            None => {
-                self.index.insert(name.0.into(), list.len() as u32);
-                list.push((name, Dist::default()));
-                let i = list.len() - 1;
-                &mut list[i].1
-            }
-        }
+        self.names.get(name.0.into(), NAMES).unwrap_or(&mut self.others).add(ns);
     }
 
     /// The names and their distributions, the greatest sum first; `None` is the name of all names beyond the limit.
     #[must_use]
     pub fn sorted(&self) -> Vec<(Option<StringKey>, &Dist)> {
-        let mut all: Vec<_> = self.list.iter().map(|(name, d)| (Some(*name), d)).collect();
+        let mut all: Vec<_> = self.names.list.iter().map(|(name, d)| (Some(StringKey(*name as u32)), d)).collect();
         if self.others.count() > 0 {
             all.push((None, &self.others));
         }
@@ -74,26 +104,46 @@ impl Spent {
             self.max_at = begin;
         }
     }
+
+    /// Adds the spans of another. Of two equally long ones the earlier is kept.
+    fn merge(&mut self, other: &Spent) {
+        if self.count == 0 || (other.max_ns, self.max_at) > (self.max_ns, other.max_at) {
+            (self.max_ns, self.max_at) = (other.max_ns, other.max_at);
+        }
+        self.count += other.count;
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
+    }
 }
 
 /// Sums by name and stack.
 #[derive(Default)]
 pub struct ByStack {
-    map: IdHashMap<Spent>,
+    spent: Keyed<Spent>,
 }
 
 impl ByStack {
     /// Adds a span.
     #[inline]
     pub fn add(&mut self, name: StringKey, stack: StackKey, begin: Time, ns: u64) {
-        self.map.entry(u64::from(name.0) << 32 | u64::from(stack.0)).or_default().add(begin, ns);
+        if let Some(s) = self.spent.get(u64::from(name.0) << 32 | u64::from(stack.0), usize::MAX) {
+            s.add(begin, ns);
+        }
+    }
+
+    /// Adds the sums of another.
+    pub fn merge(&mut self, other: &ByStack) {
+        for (key, spent) in &other.spent.list {
+            if let Some(s) = self.spent.get(*key, usize::MAX) {
+                s.merge(spent);
+            }
+        }
     }
 
     /// All entries, the greatest sum first.
     #[must_use]
     pub fn sorted(&self) -> Vec<(StringKey, StackKey, Spent)> {
         let mut all: Vec<_> =
-            self.map.iter().map(|(&k, &s)| (StringKey((k >> 32) as u32), StackKey(k as u32), s)).collect();
+            self.spent.list.iter().map(|&(k, s)| (StringKey((k >> 32) as u32), StackKey(k as u32), s)).collect();
         all.sort_by_key(|&(name, stack, s)| (std::cmp::Reverse(s.total_ns), name, stack));
         all
     }
@@ -117,6 +167,22 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_share_a_guess_are_kept_apart() {
+        let mut t = ByStack::default();
+        let keys = [0, 1, RECENT as u32, 2 * RECENT as u32, 1 + RECENT as u32, 0, RECENT as u32];
+        for round in 0..3 {
+            for k in keys {
+                t.add(StringKey(0), StackKey(k), Time(round), u64::from(k) + 1);
+            }
+        }
+        for (_, stack, s) in t.sorted() {
+            let times = 3 * keys.iter().filter(|&&k| k == stack.0).count() as u64;
+            assert_eq!((s.count, s.total_ns), (times, times * (u64::from(stack.0) + 1)), "{stack:?}");
+        }
+        assert_eq!(t.sorted().len(), 5);
+    }
+
+    #[test]
     fn stacks_are_sorted_by_what_was_spent() {
         let mut t = ByStack::default();
         t.add(StringKey(1), StackKey(9), Time(10), 5);
@@ -127,6 +193,17 @@ mod tests {
             [
                 (StringKey(2), StackKey(9), Spent { count: 1, total_ns: 100, max_ns: 100, max_at: Time(30) }),
                 (StringKey(1), StackKey(9), Spent { count: 2, total_ns: 12, max_ns: 7, max_at: Time(20) }),
+            ]
+        );
+        let mut other = ByStack::default();
+        other.add(StringKey(1), StackKey(9), Time(15), 7);
+        other.add(StringKey(3), StackKey(9), Time(40), 1);
+        t.merge(&other);
+        assert_eq!(
+            t.sorted()[1..],
+            [
+                (StringKey(1), StackKey(9), Spent { count: 3, total_ns: 19, max_ns: 7, max_at: Time(15) }),
+                (StringKey(3), StackKey(9), Spent { count: 1, total_ns: 1, max_ns: 1, max_at: Time(40) }),
             ]
         );
     }

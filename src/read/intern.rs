@@ -76,7 +76,7 @@ impl Interner {
     }
 
     /// The number of a string of a generation; that of the empty one if the generation has no such string.
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self, generation: &Generation, id: StringId) -> StringKey {
         self.enter(generation);
         match generation.string_index(id) {
@@ -86,7 +86,7 @@ impl Interner {
     }
 
     /// The number of a stack of a generation; that of the empty one if the generation has no such stack.
-    #[inline]
+    #[inline(always)]
     pub fn stack(&mut self, generation: &Generation, id: StackId) -> StackKey {
         if id.is_none() {
             return StackKey(0);
@@ -169,15 +169,19 @@ impl Interner {
         renew(&mut self.stack_keys, generation.stack_count());
     }
 
+    #[inline]
     fn string_at(&mut self, generation: &Generation, index: u32) -> StringKey {
         match self.string_keys[index as usize] {
-            0 => {
-                let key = self.strings.insert(generation.strings.text(index));
-                self.string_keys[index as usize] = key + 1;
-                StringKey(key)
-            }
+            0 => self.new_string(generation, index),
             key => StringKey(key - 1),
         }
+    }
+
+    #[cold]
+    fn new_string(&mut self, generation: &Generation, index: u32) -> StringKey {
+        let key = self.strings.insert(generation.strings.text(index));
+        self.string_keys[index as usize] = key + 1;
+        StringKey(key)
     }
 
     fn frame_at(&mut self, generation: &Generation, index: FrameIndex) -> FrameKey {

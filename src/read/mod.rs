@@ -68,6 +68,7 @@ mod private;
 
 mod allocations;
 
+pub mod batches;
 pub mod wire;
 
 mod error;

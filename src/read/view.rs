@@ -347,7 +347,7 @@ impl Event {
 
     /// The change of state that the event tells.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn transition(&self) -> Option<StateTransition> {
         use GoState as G;
         use ProcState as P;

@@ -16,7 +16,28 @@ pub(crate) struct Batch {
     last_ns: u64,
 }
 
+/// A place between two events of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    buffer: usize,
+    len: usize,
+    base_ns: u64,
+    last_ns: u64,
+}
+
 impl Batch {
+    /// Where the next event will stand.
+    pub(crate) fn mark(&self) -> Mark {
+        let buffer = self.buffer.as_ref().map_or(0, |b| b.start().addr());
+        Mark { buffer, len: self.len, base_ns: self.base_ns, last_ns: self.last_ns }
+    }
+
+    /// Takes back the events that were written since `to`, a mark of this same buffer.
+    pub(crate) fn rewind(&mut self, to: Mark) {
+        debug_assert_eq!((self.mark().buffer, self.base_ns), (to.buffer, to.base_ns));
+        (self.len, self.last_ns) = (to.len, to.last_ns);
+    }
+
     /// Whether `bytes` more can be written.
     #[inline(always)]
     pub(crate) fn has_room(&self, bytes: usize) -> bool {

@@ -128,6 +128,9 @@ pub(crate) struct Thread {
     pub(crate) processor_trace: AtomicU32,
     /// The goroutine's number: never used twice. Written by whoever takes the thread out of the free list.
     pub(crate) goid: AtomicU64,
+    /// How many waits are over, of this thread and of those that had the entry before: so that a waker knows whether the wait it
+    /// means is still to be ended. Written by the owner, and by whoever takes the entry out of the free list.
+    pub(crate) waits: AtomicU32,
     /// The kernel's thread id, 0 while there is none.
     pub(crate) tid: AtomicU32,
     /// Position in the registry. Set once.
@@ -304,6 +307,7 @@ fn take(to: u8) -> Option<&'static Thread> {
         }
     };
     t.goid.store(NEXT_GOID.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    t.wait_is_over();
     t.go_trace.store(0, Ordering::Relaxed);
     t.ended_silently.store(false, Ordering::Relaxed);
     t.stw.store(0, Ordering::Relaxed);
@@ -409,6 +413,16 @@ impl Notice {
         Notice(AtomicPtr::new(core::ptr::null_mut()))
     }
 
+    #[cfg_attr(
+        not(all(
+            target_os = "linux",
+            target_env = "gnu",
+            any(target_arch = "x86_64", target_arch = "aarch64"),
+            not(target_feature = "crt-static"),
+            not(miri)
+        )),
+        expect(dead_code, reason = "no hooks, no notices")
+    )]
     pub(crate) fn set(&self, f: fn()) {
         self.0.store(f as *mut (), Ordering::Release);
     }
@@ -456,6 +470,12 @@ impl Thread {
     /// The number of the thread's processor: 0 is the tracer's own.
     pub(crate) fn processor_id(&self) -> u64 {
         u64::from(self.index.load(Ordering::Relaxed)) + 1
+    }
+
+    /// A wait is over, or the entry changes hands: whoever still means to end that wait is too late. The owner's.
+    #[inline]
+    pub(crate) fn wait_is_over(&self) {
+        self.waits.store(self.waits.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn set_name(&self, name: [u8; os::NAME_BYTES]) {

@@ -40,6 +40,8 @@ const SAMPLE_HZ_MAX: u32 = 1000;
 /// Shorter periods only move the cost of closing.
 const PERIOD_MIN: Duration = Duration::from_micros(50);
 
+/// Waits and wakes that could not be matched, since the program began. Counted by those who try.
+pub(crate) static UNMATCHED: AtomicU64 = AtomicU64::new(0);
 /// What is recorded, besides what the program says itself. Read by hooks.
 pub(crate) static RECORD: AtomicU32 = AtomicU32::new(0);
 pub(crate) const RECORD_HEAP: u32 = 1;
@@ -439,6 +441,7 @@ fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
         lost_samples: outcome.lost.samples,
         lost_allocations: outcome.lost.allocations,
         stacks_lost: stacks::lost(),
+        unmatched_waits: UNMATCHED.load(Ordering::Relaxed),
     };
     match outcome.error {
         None => (outcome.sink, Ok(stats)),
@@ -586,7 +589,8 @@ pub struct Stats {
     pub bytes: u64,
     /// Generations written.
     pub generations: u32,
-    /// Events that were not recorded because no buffer was left: the sink was too slow for the bound on buffers.
+    /// Events that were not recorded because no buffer was left, the sink being too slow for the bound on buffers; or for which
+    /// another bound was reached: names of regions and tasks, and regions open on one thread.
     pub lost_events_full: u64,
     /// Events that came while another was being recorded on the same thread: in signal handlers.
     pub lost_events_reentrant: u64,
@@ -597,6 +601,9 @@ pub struct Stats {
     pub lost_allocations: u64,
     /// Stacks that found no room in the stack table: their events have none. Counted since the program began.
     pub stacks_lost: u64,
+    /// Waits and wakes that found no room in the table of those who wait, or could not have its lock: the trace does not say who
+    /// woke whom there. Counted since the program began.
+    pub unmatched_waits: u64,
 }
 
 impl Stats {

@@ -25,6 +25,9 @@ use crate::read::{
 };
 use std::collections::BTreeMap;
 
+/// How many threads are known to be counted without hashing.
+const LAST_THREADS: usize = 16;
+
 pub(super) struct Collect {
     top: usize,
     interner: Interner,
@@ -33,7 +36,8 @@ pub(super) struct Collect {
     end: Time,
     kinds: [u64; 256],
     threads: IdHashMap<()>,
-    last_thread: ThreadId,
+    /// Threads that were seen lately, by the lower bits of their ids.
+    last_threads: [ThreadId; LAST_THREADS],
     generations: u64,
     procs: u64,
     origin: Origin,
@@ -75,7 +79,7 @@ impl Collect {
             end: Time(0),
             kinds: [0; 256],
             threads: IdHashMap::default(),
-            last_thread: ThreadId::NONE,
+            last_threads: [ThreadId::NONE; LAST_THREADS],
             generations: 0,
             procs: 0,
             origin: Origin::default(),
@@ -108,17 +112,17 @@ impl Collect {
     pub(super) fn event(&mut self, ev: EventRef<'_>) {
         self.end = ev.time;
         self.kinds[ev.wire as usize] += 1;
-        if ev.thread != self.last_thread && !ev.thread.is_none() {
-            self.last_thread = ev.thread;
+        let seen = &mut self.last_threads[ev.thread.0 as usize % LAST_THREADS];
+        if ev.thread != *seen && !ev.thread.is_none() {
+            *seen = ev.thread;
             self.threads.insert(ev.thread.0, ());
         }
         let change = self.states.update(&ev, &mut self.interner);
         if let Some(c) = &change {
             self.change(ev.time, c);
         }
-        let kind = ev.kind();
         self.mmu.update(&ev, change.as_ref());
-        match kind {
+        match ev.kind() {
             EventKind::StateTransition => {}
             EventKind::Sync => self.sync(&ev),
             EventKind::Metric => {
@@ -214,7 +218,7 @@ impl Collect {
         s.samples += samples.len() as u64;
     }
 
-    #[inline]
+    #[inline(always)]
     fn change(&mut self, at: Time, c: &Change) {
         if let Some(id) = self.running.update(at, c) {
             // It may have ended by the end of the trace; its name is asked for while it is there.
@@ -236,6 +240,7 @@ impl Collect {
         }
     }
 
+    #[inline(always)]
     fn span(&mut self, span: &Span) {
         let ns = span.ns_with_lead();
         match span.state {
@@ -244,18 +249,19 @@ impl Collect {
                 self.waits.add(span.reason, span.stack, span.begin, ns);
             }
             GoState::Runnable => self.scheduling.add(ns),
-            GoState::Syscall => {
-                let interner = &self.interner;
-                let name = *self
-                    .syscall_names
-                    .entry(span.stack.0.into())
-                    .or_insert_with(|| frames::call_name(interner, span.stack));
-                self.syscalls.add(name, ns);
-                if span.without_proc_ns > 0 {
-                    *self.without_proc.entry(name.0.into()).or_default() += span.without_proc_ns;
-                }
-            }
+            GoState::Syscall => self.call(span, ns),
             _ => {}
+        }
+    }
+
+    #[inline(never)]
+    fn call(&mut self, span: &Span, ns: u64) {
+        let interner = &self.interner;
+        let name =
+            *self.syscall_names.entry(span.stack.0.into()).or_insert_with(|| frames::call_name(interner, span.stack));
+        self.syscalls.add(name, ns);
+        if span.without_proc_ns > 0 {
+            *self.without_proc.entry(name.0.into()).or_default() += span.without_proc_ns;
         }
     }
 

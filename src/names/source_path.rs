@@ -13,7 +13,7 @@ const OWN: [(&str, &str); 2] = [
 ///
 /// A package's directory need not be called after its crate. `neighbour` is a function and its file: if that is of the same
 /// package, the crate is called as the function says.
-pub(super) fn module(file: &str, neighbour: (&str, &str)) -> Option<String> {
+pub(crate) fn module(file: &str, neighbour: (&str, &str)) -> Option<String> {
     let (package, mut names) = split(file)?;
     let same = split(neighbour.1).is_some_and(|(other, _)| other == package);
     let own = OWN.iter().find(|(directory, _)| *directory == package).map(|(_, krate)| *krate);
