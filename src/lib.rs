@@ -64,7 +64,8 @@
 //! # Map of the crate
 //!
 //! [`hooks`] is the door for event sources of your own: other collectors, other primitives to wait on. [`gc`] is a mark-sweep heap to embed in
-//! a language runtime. [`format`](mod@format) is the trace format as data. [`read`] turns traces into events, and [`analyze`] into answers.
+//! a language runtime. [`format`](mod@format) is the trace format as data. [`read`] turns traces into events, [`analyze`]
+//! into answers, and [`rewrite`] into other traces.
 //!
 //! # Platforms
 //!
