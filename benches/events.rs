@@ -206,10 +206,22 @@ fn allocator(csv: &mut String) {
     }
 }
 
+/// Puts the calling thread on one processor, so that where the scheduler happens to put two threads that wake each other does not
+/// decide what a turn takes.
+fn stay_on(processor: usize) {
+    // SAFETY: a set of processors is plain data.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is one.
+    unsafe { libc::CPU_SET(processor, &mut set) };
+    // Where there is no such processor the thread stays where it is.
+    // SAFETY: as above.
+    _ = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+}
+
 /// Two threads that hand a lock and a token back and forth: messages a second, untraced and traced, in turns.
 fn contended(csv: &mut String) {
     fn run() -> f64 {
-        const MESSAGES: u64 = 60_000;
+        const MESSAGES: u64 = 20_000;
         let shared = Mutex::new(0u64);
         let bell = Condvar::new();
         let t = Instant::now();
@@ -217,6 +229,7 @@ fn contended(csv: &mut String) {
             for me in 0..2 {
                 let (shared, bell) = (&shared, &bell);
                 s.spawn(move || {
+                    stay_on(me as usize);
                     let mut turn = shared.lock().expect("lock");
                     while *turn < MESSAGES {
                         if *turn % 2 == me {
@@ -233,7 +246,7 @@ fn contended(csv: &mut String) {
         t.elapsed().as_secs_f64() * 1e6 / MESSAGES as f64
     }
     let (mut off, mut on, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..3 * ROUNDS {
         let a = run();
         exectrace::Tracer::new().start(Count::default()).expect("start");
         let b = run();

@@ -80,9 +80,12 @@ pub mod format;
 pub mod gc;
 #[cfg(not(loom))]
 mod hook;
+mod names;
 #[cfg(feature = "read")]
 pub mod read;
 mod record;
+#[cfg(feature = "read")]
+pub mod rewrite;
 mod sys;
 
 #[cfg(not(loom))]
@@ -101,9 +104,11 @@ mod door {
     ))]
     #[doc(hidden)]
     pub use crate::hook::interpose as __interpose;
+    pub use crate::hook::scope::Scope;
     #[doc(hidden)]
     pub use crate::hook::user::log_fmt as __log_fmt;
     pub use crate::hook::user::{Region, Task, log, with_region};
+    pub use crate::record::allocations::Allocations;
     pub use crate::record::tracer::{StartError, Stats, StopError, Symbolize, Tracer};
 
     use crate::record;

@@ -32,7 +32,7 @@ fn traces(go: &'static Go) -> &'static [PathBuf] {
             add_dir(Path::new(&dir));
         }
         let dir = scratch("analyze-go");
-        for program in ["gc-stress", "stress", "annotations"] {
+        for program in ["gc-stress", "stress", "annotations", "cgo-callback"] {
             let source = go.testdata().join(format!("testprog/{program}.go"));
             let bin = dir.join(program);
             let built = go.command().arg("build").arg("-o").arg(&bin).arg(&source).output().expect("go build");
@@ -54,7 +54,6 @@ fn open(path: &Path) -> Reader<'static> {
 }
 
 #[test]
-#[ignore = "the sched profile of the annotations program still differs from Go's"]
 fn profiles_have_gos_numbers() {
     let Some(go) = go::model() else { return };
     let dir = scratch("analyze-go-profiles");
@@ -156,7 +155,6 @@ fn goroutines_have_gos_times() {
 }
 
 #[test]
-#[ignore = "the MMU of a trace without a collection still differs from Go's"]
 fn the_mmu_is_gos() {
     let Some(go) = go::model() else { return };
     let mut compared = 0;

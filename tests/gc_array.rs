@@ -84,11 +84,11 @@ fn references_in_long_arrays_survive_in_every_mode() {
     type Slot<'gc> = GcCell<'gc, Option<Gc<'gc, usize>>>;
     type Root = Rootable!['gc => GcArray<'gc, Slot<'gc>>];
     for mode in [Mode::StopTheWorld, Mode::Incremental, Mode::Generational] {
-        let n = if cfg!(miri) { 6000 } else { 200_000 };
+        let (n, rounds) = if cfg!(miri) { (5000, 60) } else { (200_000, 150_000) };
         let mut arena = Arena::<Root>::new(small(mode), |mc| mc.alloc_array(n, |i| GcCell::new(Some(mc.alloc(i)))));
         let mut expected: Vec<usize> = (0..n).collect();
         let mut x = 7_usize;
-        for round in 0..n / 4 {
+        for round in 0..rounds {
             arena.mutate(|mc, array| {
                 for _ in 0..10 {
                     x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -101,7 +101,7 @@ fn references_in_long_arrays_survive_in_every_mode() {
                 }
             });
             arena.safepoint();
-            if round % (n / 12) == 0 {
+            if round % (rounds / 3) == 0 {
                 arena.verify().unwrap();
                 arena.mutate(|_, array| {
                     assert!(array.iter().map(|c| *c.get().unwrap()).eq(expected.iter().copied()));

@@ -14,7 +14,7 @@ use std::time::Duration;
 use exectrace::hooks::gc::{GcHeap, Stw};
 use exectrace::hooks::thread::{self as waits, Reason, Waiter};
 use exectrace::hooks::{SyscallName, syscall};
-use exectrace::{Region, Task, Tracer};
+use exectrace::{Allocations, Region, Task, Tracer};
 
 /// Counts the calls of each thread.
 struct Counting;
@@ -69,11 +69,14 @@ fn main() {
     });
     // Before any trace, and a thread's first of all.
     off();
-    for hz in [100, 1000] {
+    let few = Allocations::Sampled { every_bytes: 100 };
+    for (hz, which) in [(100, Allocations::None), (1000, Allocations::None), (1000, few), (100, Allocations::All)] {
         let sink = guest::Memory::new();
         let tracer = Tracer::new().generation_period(Duration::from_millis(1)).cpu_sample_hz(hz);
+        let tracer = tracer.allocations(which).back_pressure(Duration::from_secs(10));
         tracer.start(sink.clone()).expect("start");
         annotations();
+        allocations();
         collector();
         facade();
         files();
@@ -85,7 +88,7 @@ fn main() {
         // SAFETY: a signal to oneself.
         none("SIGPROF", || assert_eq!(unsafe { libc::raise(libc::SIGPROF) }, 0));
         let stats = exectrace::stop().expect("stop");
-        assert_eq!(stats.lost_events(), 0);
+        assert_eq!((stats.lost_events(), stats.lost_allocations), (0, 0));
         let seen = guest::check(&sink.bytes());
         assert!(seen.events > 20_000, "{seen:?}");
     }
@@ -132,6 +135,29 @@ fn annotations() {
         task.log("category", "message");
     });
     none("heap::stats", || _ = exectrace::heap::stats());
+}
+
+/// The allocator's own hooks: no more calls than the program's.
+fn allocations() {
+    let layout = Layout::from_size_align(100, 32).expect("layout");
+    for size in [1, 100, 10_000, 1 << 20] {
+        let before = calls();
+        for _ in 0..200 {
+            exectrace::scope!("scope");
+            // SAFETY: the block is freed with the layout that it has.
+            unsafe {
+                let at = std::hint::black_box(std::alloc::alloc(layout));
+                // `Counting` has no `realloc` of its own: it allocates and frees.
+                let at = std::hint::black_box(std::alloc::realloc(at, layout, size));
+                std::alloc::dealloc(at, Layout::from_size_align_unchecked(size, 32));
+            }
+        }
+        assert_eq!(calls() - before, 4 * 200, "hooks of blocks of {size} bytes called the allocator");
+        exectrace::flush();
+    }
+    none("a scope of a new label", || {
+        exectrace::scope!("another");
+    });
 }
 
 const LONG: &str = match std::str::from_utf8(&[b'x'; 5000]) {

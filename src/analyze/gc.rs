@@ -192,8 +192,10 @@ impl GcEvents {
                 let ns = ev.time.since(begin).max(0) as u64;
                 let key = interner.string(ev.generation(), reason);
                 self.pauses.entry(key).or_default().add(ns);
-                if interner.text(key).contains("GC") {
-                    self.gc_pause(begin, ns);
+                let reason = interner.text(key);
+                if reason.contains("GC") {
+                    // A collection of the young objects belongs to no cycle.
+                    self.gc_pause(begin, ns, reason != "GC minor collection");
                 }
             }
             _ => {}
@@ -215,11 +217,14 @@ impl GcEvents {
         }
     }
 
-    fn gc_pause(&mut self, begin: Time, ns: u64) {
+    fn gc_pause(&mut self, begin: Time, ns: u64, of_cycle: bool) {
         if self.gc_pauses.count() == 0 || ns > self.gc_pauses.max() {
             self.longest_pause_at = begin;
         }
         self.gc_pauses.add(ns);
+        if !of_cycle {
+            return;
+        }
         // A pause that begins while no cycle marks opens the next one.
         let (pauses, total, max) = match self.cycles.last_mut() {
             Some(c) if c.end.is_none_or(|end| begin <= end) => {

@@ -308,16 +308,16 @@ mod tests {
 
     fn sample() -> Summary {
         let durations = Durations { count: 10, total_ns: 1_000, p99_ns: 400, max_ns: 500, ..Durations::default() };
-        let mut s = Summary::default();
-        s.heap = Some(crate::analyze::Heap { peak_bytes: 1 << 20, growth_bytes: -5, ..Default::default() });
-        s.gc = Some(Collector {
+        let heap = crate::analyze::Heap { peak_bytes: 1 << 20, growth_bytes: -5, ..Default::default() };
+        let gc = Collector {
             cycles: 3,
             pauses: durations,
             mmu: vec![MmuPoint { window_ns: 10_000_000, utilization: 0.75, at_ns: 0 }],
             mutator_utilization: 0.9,
             ..Default::default()
-        });
-        s.tasks = vec![Named { name: "a.b".into(), durations }];
+        };
+        let tasks = vec![Named { name: "a.b".into(), durations }];
+        let mut s = Summary { heap: Some(heap), gc: Some(gc), tasks, ..Summary::default() };
         s.losses.events = 2;
         s
     }

@@ -41,6 +41,7 @@ pub mod limits;
 mod diff;
 mod gc_report;
 mod goroutines;
+mod heap_report;
 mod latency;
 mod mmu_curve;
 mod profile;
@@ -48,6 +49,7 @@ mod regions;
 mod tasks;
 
 // What they are made of.
+mod blocks;
 mod gc;
 mod heap;
 mod mmu;
@@ -67,6 +69,7 @@ pub use frames::FrameInfo;
 pub use gc_report::{CycleInfo, GC_SCHEMA, GcReport, gc, gc_watched};
 pub use goroutines::{GOROUTINES_SCHEMA, GoroutineGroup, GoroutineInfo, Goroutines, goroutines, goroutines_watched};
 pub use heap::{Heap, HeapStretch};
+pub use heap_report::{HEAP_SCHEMA, HeapAt, HeapBy, HeapEntry, HeapOptions, HeapReport, HeapSums, heap, heap_watched};
 pub use latency::{LATENCY_SCHEMA, Latency, LatencyBucket, LatencyCase, latency, latency_watched};
 pub use mmu::{Counting, Minimum, Mmu, Work};
 pub use mmu_curve::{CurvePoint, MMU_SCHEMA, MmuCurve, mmu, mmu_watched, mmu_windows};

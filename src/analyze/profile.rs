@@ -2,8 +2,8 @@
 //!
 //! The kinds `Sync`, `Network`, `Syscall` and `Sched` are those of `go tool trace -pprof=`, with the same numbers: a span
 //! counts if it ends in the trace, from the event that tells its begin, and not if the goroutine runs for the first time only
-//! after it. [`ProfileOptions::all`] takes in what is left out so. One thing differs: where ids of goroutines are used again
-//! (threads that call Go from C), Go keeps the times of the last one only, and here each counts.
+//! after it. Where the id of a goroutine is used again (threads that call Go from C) only the last one with it counts.
+//! [`ProfileOptions::all`] takes in what is left out so.
 
 use super::frames::{self, FrameInfo};
 use super::states::{Change, Span, States};
@@ -100,8 +100,9 @@ pub struct ProfileOptions {
     pub to_ns: Option<i64>,
     /// Only goroutines with this text in their names, as they are known when the span ends.
     pub name: Option<String>,
-    /// Take in what Go leaves out: the time before a goroutine first runs, spans that go on at the end of the trace, and what
-    /// lies between the beginning of the trace and the event that first tells of a goroutine.
+    /// Take in what Go leaves out: the time before a goroutine first runs, spans that go on at the end of the trace, what
+    /// lies between the beginning of the trace and the event that first tells of a goroutine, and goroutines whose ids were
+    /// used again.
     pub all: bool,
 }
 
@@ -225,6 +226,10 @@ struct Collect {
     ran: Vec<bool>,
     /// By slot: spans of goroutines that have not run yet. They count if it never does.
     not_run: IdHashMap<Vec<Span>>,
+    /// By slot: the sums of a goroutine whose id may be used again, which count only if it is not.
+    apart: Vec<Option<Box<ByStack>>>,
+    /// The same of goroutines that have ended, by id.
+    ended: IdHashMap<Box<ByStack>>,
 }
 
 impl Collect {
@@ -244,6 +249,8 @@ impl Collect {
             open_regions: IdHashMap::default(),
             ran: Vec::new(),
             not_run: IdHashMap::default(),
+            apart: Vec::new(),
+            ended: IdHashMap::default(),
         }
     }
 
@@ -273,7 +280,7 @@ impl Collect {
                 if let Some((name, stack, begin)) = open
                     && self.wants_goroutine(ev.goroutine)
                 {
-                    self.add(name, stack, begin, ev.time);
+                    self.add(None, name, stack, begin, ev.time);
                 }
             }
             _ => {}
@@ -286,8 +293,14 @@ impl Collect {
         if c.span.is_none() {
             if i >= self.ran.len() {
                 self.ran.resize(i + 1, false);
+                self.apart.resize_with(i + 1, || None);
             }
             self.ran[i] = false;
+            // A thread that comes from C makes its goroutine in a system call, ends it there, and takes the id with it. Of a
+            // goroutine from before the trace it is not known how it was made.
+            let from_c = c.from == GoState::Undetermined || c.to == GoState::Syscall;
+            self.apart[i] = (from_c && !self.options.all).then(Box::default);
+            self.ended.remove(&c.id.0);
         }
         let first_run = !self.ran[i] && c.to == GoState::Running;
         if first_run {
@@ -300,7 +313,7 @@ impl Collect {
             && (self.options.name.is_none() || self.wants(self.states.get(c.slot).name))
         {
             if self.options.all || self.ran[i] && !first_run {
-                self.span(&span);
+                self.span(Some(i), &span);
             } else if !first_run {
                 self.not_run.entry(c.slot.0.into()).or_default().push(span);
             }
@@ -308,26 +321,36 @@ impl Collect {
         if c.to == GoState::NotExist {
             self.open_regions.remove(&c.id.0);
             for span in self.not_run.remove(&c.slot.0.into()).into_iter().flatten() {
-                self.span(&span);
+                self.span(Some(i), &span);
+            }
+            if let Some(sums) = self.apart[i].take() {
+                if c.from == GoState::Syscall {
+                    self.ended.insert(c.id.0, sums);
+                } else {
+                    self.spent.merge(&sums);
+                }
             }
         }
     }
 
-    fn span(&mut self, span: &Span) {
+    /// Adds a span of the goroutine in this slot; without a slot, one that counts for certain.
+    #[inline]
+    fn span(&mut self, slot: Option<usize>, span: &Span) {
         let lead = if self.options.all { span.lead_ns as i64 } else { 0 };
-        self.add(span.reason, span.stack, span.begin.plus(-lead), span.end);
+        self.add(slot, span.reason, span.stack, span.begin.plus(-lead), span.end);
     }
 
     /// Adds what of a span is in the window of time.
     #[inline]
-    fn add(&mut self, label: StringKey, stack: StackKey, begin: Time, end: Time) {
+    fn add(&mut self, slot: Option<usize>, label: StringKey, stack: StackKey, begin: Time, end: Time) {
         let (mut begin, mut end) = (begin, end);
         if let Some(start) = self.begin {
             begin = begin.max(self.options.from_ns.map_or(begin, |ns| start.plus(ns)));
             end = end.min(self.options.to_ns.map_or(end, |ns| start.plus(ns)));
         }
         if end > begin {
-            self.spent.add(label, stack, begin, end.since(begin) as u64);
+            let apart = slot.and_then(|i| self.apart.get_mut(i)?.as_deref_mut());
+            apart.unwrap_or(&mut self.spent).add(label, stack, begin, end.since(begin) as u64);
         }
     }
 
@@ -364,19 +387,23 @@ impl Collect {
 
     fn finish(mut self, damage: Option<Damage>) -> Profile {
         for span in std::mem::take(&mut self.not_run).into_values().flatten() {
-            self.span(&span);
+            self.span(None, &span);
+        }
+        let apart = std::mem::take(&mut self.apart).into_iter().flatten();
+        for sums in apart.chain(std::mem::take(&mut self.ended).into_values()) {
+            self.spent.merge(&sums);
         }
         if self.options.all {
             let open: Vec<_> = self.states.open().map(|(_, go, span)| (go.name, span)).collect();
             for (name, span) in open {
                 if Some(span.state) == self.state && self.takes(span.reason) && self.wants(name) {
-                    self.span(&span);
+                    self.span(None, &span);
                 }
             }
             for (id, regions) in std::mem::take(&mut self.open_regions) {
                 for (name, stack, begin) in regions {
                     if self.wants_goroutine(GoId(id)) {
-                        self.add(name, stack, begin, self.end);
+                        self.add(None, name, stack, begin, self.end);
                     }
                 }
             }

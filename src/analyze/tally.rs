@@ -104,6 +104,15 @@ impl Spent {
             self.max_at = begin;
         }
     }
+
+    /// Adds the spans of another. Of two equally long ones the earlier is kept.
+    fn merge(&mut self, other: &Spent) {
+        if self.count == 0 || (other.max_ns, self.max_at) > (self.max_ns, other.max_at) {
+            (self.max_ns, self.max_at) = (other.max_ns, other.max_at);
+        }
+        self.count += other.count;
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
+    }
 }
 
 /// Sums by name and stack.
@@ -118,6 +127,15 @@ impl ByStack {
     pub fn add(&mut self, name: StringKey, stack: StackKey, begin: Time, ns: u64) {
         if let Some(s) = self.spent.get(u64::from(name.0) << 32 | u64::from(stack.0), usize::MAX) {
             s.add(begin, ns);
+        }
+    }
+
+    /// Adds the sums of another.
+    pub fn merge(&mut self, other: &ByStack) {
+        for (key, spent) in &other.spent.list {
+            if let Some(s) = self.spent.get(*key, usize::MAX) {
+                s.merge(spent);
+            }
         }
     }
 
@@ -175,6 +193,17 @@ mod tests {
             [
                 (StringKey(2), StackKey(9), Spent { count: 1, total_ns: 100, max_ns: 100, max_at: Time(30) }),
                 (StringKey(1), StackKey(9), Spent { count: 2, total_ns: 12, max_ns: 7, max_at: Time(20) }),
+            ]
+        );
+        let mut other = ByStack::default();
+        other.add(StringKey(1), StackKey(9), Time(15), 7);
+        other.add(StringKey(3), StackKey(9), Time(40), 1);
+        t.merge(&other);
+        assert_eq!(
+            t.sorted()[1..],
+            [
+                (StringKey(1), StackKey(9), Spent { count: 3, total_ns: 19, max_ns: 7, max_at: Time(15) }),
+                (StringKey(3), StackKey(9), Spent { count: 1, total_ns: 1, max_ns: 1, max_at: Time(40) }),
             ]
         );
     }

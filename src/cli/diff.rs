@@ -107,6 +107,8 @@ fn value(v: f64, unit: Unit) -> String {
 }
 
 fn list(out: &mut Output, title: &str, rows: &[PlaceDiff], top: usize, unit: Unit) {
+    // Only waiting has reasons; it has none where it began before the trace.
+    let no_label = if title.starts_with("Waiting") { "(since before the trace)" } else { "" };
     let differing = rows.iter().filter(|p| p.delta() != 0.0);
     let n = differing.clone().count();
     if n == 0 {
@@ -116,9 +118,9 @@ fn list(out: &mut Output, title: &str, rows: &[PlaceDiff], top: usize, unit: Uni
     for p in differing.take(top) {
         let (a, b, more) = (value(p.a, unit), value(p.b, unit), value(p.delta(), unit));
         let sign = if p.delta() > 0.0 { "+" } else { "" };
-        let label = if p.label.is_empty() { clip(&p.place, 34) } else { clip(&p.label, 34) };
-        let place = if p.label.is_empty() { "" } else { &p.place };
-        out.line(format_args!("  {label:34}{a:>12}{b:>12}{:>12}  {place}", format!("{sign}{more}")));
+        let label = if p.label.is_empty() { no_label.to_owned() } else { clip(&p.label, 34) };
+        let line = format!("  {label:34}{a:>12}{b:>12}{:>12}  {}", format!("{sign}{more}"), p.place);
+        out.line(format_args!("{}", line.trim_end()));
     }
     out.rest(n, top);
 }

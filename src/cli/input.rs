@@ -39,6 +39,24 @@ impl Input {
         Ok(Input { path: path.into(), len, source: Source::File(file) })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The length of the file, if it has one.
+    pub fn len(&self) -> Option<u64> {
+        self.len
+    }
+
+    /// The file, if it can be read more than once.
+    pub fn seekable(&self) -> Option<File> {
+        match &self.source {
+            Source::File(f) if self.len.is_some() => f.try_clone().ok(),
+            _ => None,
+        }
+    }
+
     /// What to call the trace in messages.
     pub fn name(&self) -> String {
         if self.path.as_os_str() == "-" { String::from("standard input") } else { self.path.display().to_string() }
@@ -103,8 +121,14 @@ impl Input {
 
     /// A display of progress; it shows something only where a person watches.
     pub fn watch(&self, progress: Progress) -> Watch {
+        Watch { progress: Some(progress), ..self.watch_bytes() }
+    }
+
+    /// The same, to be told how far the work is.
+    pub fn watch_bytes(&self) -> Watch {
+        // Where answers appear on the terminal by and by, they are the progress.
         let shown = io::stderr().is_terminal() && !io::stdout().is_terminal();
-        Watch { progress, len: self.len, next: shown.then(|| Instant::now() + FIRST), shown: false }
+        Watch { progress: None, len: self.len, next: shown.then(|| Instant::now() + FIRST), shown: false }
     }
 }
 
@@ -121,7 +145,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Shows on standard error how far the reading is.
 pub struct Watch {
-    progress: Progress,
+    progress: Option<Progress>,
     len: Option<u64>,
     /// When to show it next; never, if nobody watches.
     next: Option<Instant>,
@@ -129,8 +153,21 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Of so many bytes in all.
+    pub fn of(mut self, len: u64) -> Watch {
+        self.len = Some(len);
+        self
+    }
+
     /// To be called now and then.
     pub fn tick(&mut self) {
+        if self.next.is_some() {
+            self.at(self.progress.as_ref().map_or(0, Progress::bytes_read));
+        }
+    }
+
+    /// To be called now and then, with the number of bytes that are done.
+    pub fn at(&mut self, read: u64) {
         let Some(next) = self.next else { return };
         let now = Instant::now();
         if now < next {
@@ -138,7 +175,6 @@ impl Watch {
         }
         self.next = Some(now + AGAIN);
         self.shown = true;
-        let read = self.progress.bytes_read();
         let text = match self.len {
             Some(len) if len > 0 => format!("{:3.0} % of {}", read as f64 / len as f64 * 100.0, size(len)),
             _ => size(read),

@@ -7,24 +7,33 @@
 //! (its arguments, a file that cannot be opened, output that cannot be written), 3 the trace is broken.
 #![forbid(unsafe_code)]
 
+mod anonymize;
 mod check;
+mod completions;
+mod convert;
+mod cut;
 mod diff;
 mod filter;
 mod fmt;
 mod gc;
 mod goroutines;
+mod heap;
 mod input;
 mod latency;
+mod merge;
 mod mmu;
 mod outcome;
 mod output;
 mod print;
 mod profile;
 mod regions;
+mod rewrite;
 mod summary;
+mod symbolize;
 mod tasks;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+use clap::{CommandFactory, Parser, Subcommand};
 use outcome::{Failure, Outcome};
 use std::process::ExitCode;
 
@@ -39,11 +48,13 @@ Examples:
   exectrace summary app.trace                   one page: what is in it, what looks wrong
   exectrace profile sync app.trace              where goroutines wait for each other
   exectrace goroutines app.trace                what threads and goroutines spent their time on
+  exectrace heap --at peak app.trace            who held the heap when it was largest
   exectrace gc app.trace                        each cycle of the collector
   exectrace mmu --svg mmu.svg app.trace         what the collector leaves to the program
   exectrace diff before.trace after.trace       what got better, what got worse
   exectrace check --max heap.peak=64MiB app.trace
   exectrace check app.trace                     is it a valid trace?
+  exectrace cut --from 2s --to 3s app.trace -o part.trace
   exectrace print app.trace | less              all events, in order
   exectrace print --kind Log,TaskEnd app.trace  some of them")]
 struct Cli {
@@ -57,6 +68,7 @@ enum Command {
     Profile(profile::Args),
     Goroutines(goroutines::Args),
     Latency(latency::Args),
+    Heap(heap::Args),
     Gc(gc::Args),
     Mmu(mmu::Args),
     Tasks(tasks::Args),
@@ -64,11 +76,21 @@ enum Command {
     Diff(diff::Args),
     Print(print::Args),
     Check(check::Args),
+    Cut(cut::Args),
+    Merge(merge::Args),
+    Anonymize(anonymize::Args),
+    Convert(convert::Args),
+    Symbolize(symbolize::Args),
+    Completions(completions::Args),
+    Man(completions::ManArgs),
 }
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(e) if e.use_stderr() && e.kind() != DisplayHelpOnMissingArgumentOrSubcommand => {
+            return misused(&e).report();
+        }
         Err(e) => {
             // Help and version are no failures. If they cannot be written there is nobody to tell.
             let _ = e.print();
@@ -79,6 +101,7 @@ fn main() -> ExitCode {
         Command::Summary(args) => summary::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Goroutines(args) => goroutines::run(&args),
+        Command::Heap(args) => heap::run(&args),
         Command::Latency(args) => latency::run(&args),
         Command::Gc(args) => gc::run(&args),
         Command::Mmu(args) => mmu::run(&args),
@@ -87,10 +110,34 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Cut(args) => cut::run(&args),
+        Command::Merge(args) => merge::run(&args),
+        Command::Anonymize(args) => anonymize::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Symbolize(args) => symbolize::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => completions::man(&args, Cli::command()),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Violated) => ExitCode::from(1),
         Err(failure) => failure.report(),
+    }
+}
+
+/// What is wrong with the arguments, in one line.
+fn misused(e: &clap::Error) -> Failure {
+    let text = e.render().to_string();
+    let lines = text.lines().map(str::trim).take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more"));
+    let (tips, lines): (Vec<&str>, Vec<&str>) = lines.filter(|l| !l.is_empty()).partition(|l| l.starts_with("tip: "));
+    let what = lines.join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    if let Some(tip) = tips.first() {
+        return Failure::usage(what, tip.trim_start_matches("tip: "));
+    }
+    let known = |name: &String| Cli::command().find_subcommand(name).is_some();
+    match std::env::args().nth(1).filter(known) {
+        Some(sub) => Failure::usage(what, format_args!("`exectrace {sub} --help`")),
+        None => Failure::usage(what, "`exectrace --help`"),
     }
 }

@@ -52,7 +52,8 @@ pub struct Args {
     /// Only goroutines with this text in their names
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// Take in what Go leaves out: before a goroutine first runs, and what is not over at the end
+    /// Take in what Go leaves out: before a goroutine first runs, what is not over at the end, and goroutines
+    /// whose ids were used again
     #[arg(long)]
     all: bool,
     /// Print one JSON object

@@ -4,6 +4,7 @@
 //! there is no `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod flame;
 pub mod pprof;
 
 mod proto;

@@ -20,6 +20,8 @@ pub enum Section {
     Series = 2,
     /// `{ start, end, file_offset, text build_id_hex, text path }*`: the files mapped with code, by address.
     Modules = 3,
+    /// Allocations and frees of one thread: see [`allocations`].
+    Allocations = 4,
 }
 
 impl Section {
@@ -30,6 +32,7 @@ impl Section {
             1 => Some(Section::Meta),
             2 => Some(Section::Series),
             3 => Some(Section::Modules),
+            4 => Some(Section::Allocations),
             _ => None,
         }
     }
@@ -51,6 +54,8 @@ pub mod meta {
     pub const LOST_EVENTS: &str = "lost_events";
     /// CPU samples that were not recorded in this generation.
     pub const LOST_SAMPLES: &str = "lost_samples";
+    /// Allocations, reallocations and frees that were not recorded in this generation though the mode asked for them.
+    pub const LOST_ALLOCATIONS: &str = "lost_allocations";
     /// `1` if frames hold raw program counters, to be resolved by way of [`Modules`](super::Section::Modules).
     pub const RAW_PCS: &str = "raw_pcs";
     /// Bytes by which a thread's live heap must move before it is published.
@@ -63,4 +68,43 @@ pub mod series {
     pub const NATIVE_HEAP: &str = "heap.native.live_bytes";
     /// Prefix of the series of the GC heap with id N: `gc.N.live_bytes`, `gc.N.goal_bytes`.
     pub const GC_PREFIX: &str = "gc.";
+}
+
+/// [`Section::Allocations`]: `goroutine, interval, record*`.
+///
+/// The goroutine is the thread's. The interval is 0 where every operation is recorded; else operations are a sample in which a
+/// block of `n` bytes is with probability `1 - exp(-n / interval)`, and frees are those of blocks in the sample.
+///
+/// A record begins with a head byte, made of a [kind](KIND_MASK) and flags:
+///
+/// ```text
+/// context   head  task  region  label           0, or a string's id; holds for the records behind it in the batch
+/// alloc     head  dt  address          size [align] [stack]
+/// free      head  dt  address                       [stack]
+/// realloc   head  dt  address  moved   size [align] [stack]
+/// ```
+///
+/// `dt` is nanoseconds since the record before, the first since the batch's time. An address is told as the difference to
+/// the last address told: both are rotated to the right by [`ADDRESS_ROTATION`] bits, subtracted, and zigzag-encoded. `moved` is
+/// the new address, told likewise. The head has the alignment's logarithm, or [`ALIGN_FOLLOWS`]. A stack is the number of
+/// a stack of the table divided by two; with [`SAME_STACK`] it is that of the last record of the kind in the batch, at first 0.
+pub mod allocations {
+    /// The part of the head that is the kind of record.
+    pub const KIND_MASK: u8 = 3;
+    /// A block was allocated. The time is just after.
+    pub const ALLOC: u8 = 0;
+    /// A block was freed. The time is just before.
+    pub const FREE: u8 = 1;
+    /// A block was given another size. The time is just after: the old place may be another thread's already.
+    pub const REALLOC: u8 = 2;
+    /// What the thread is at, from here on.
+    pub const CONTEXT: u8 = 3;
+    /// Flag: the stack is not told again.
+    pub const SAME_STACK: u8 = 1 << 2;
+    /// Where in the head the alignment's logarithm stands: the upper bits.
+    pub const ALIGN_SHIFT: u32 = 4;
+    /// In place of the logarithm: it follows in a byte.
+    pub const ALIGN_FOLLOWS: u8 = 15;
+    /// Blocks lie at multiples of eight, nearly all of them.
+    pub const ADDRESS_ROTATION: u32 = 3;
 }

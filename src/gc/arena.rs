@@ -9,6 +9,7 @@ use super::collect::Collect;
 use super::config::Config;
 use super::cx::Inside;
 use super::heap::Heap;
+use super::heap_map::BlockInfo;
 use super::observer::Observer;
 use super::pointer::{Brand, Gc};
 use super::root::Root;
@@ -147,7 +148,7 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         let object = mc.heap.alloc(root(mc))?;
         drop(inside);
         arena.heap().root.set(Some((object, <Fixed<RootOf<'_, R>>>::INFO)));
-        arena.heap().observer().goal(arena.heap().pacer.get().goal);
+        arena.heap().tell_goal();
         Ok(arena)
     }
 
@@ -220,6 +221,20 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
     /// Those of `out`, and a want of memory for the tables.
     pub fn write_snapshot(&mut self, mut out: impl io::Write) -> io::Result<()> {
         self.heap().write_snapshot(&mut out)
+    }
+
+    /// Calls `f` with each block of the heap: what it holds, and how full it is. Most telling right after
+    /// [`Arena::collect`].
+    pub fn for_each_block(&self, f: impl FnMut(&BlockInfo)) {
+        self.heap().for_each_block_info(f);
+    }
+
+    /// Draws the heap: a line for each mapping of 4 MiB, a character for each block of 32 KiB, which says how full it is.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_map(&self, mut out: impl io::Write) -> io::Result<()> {
+        self.heap().write_map(&mut out)
     }
 
     /// Changes `gc_percent`; see [`Config::gc_percent`].

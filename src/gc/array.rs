@@ -8,6 +8,7 @@ use super::OutOfMemory;
 use super::arena::Mutation;
 use super::chunk::OBJECT_BYTES_SMALL_MAX;
 use super::collect::{Collect, Visitor};
+use super::heap::Heap;
 use super::pointer::Brand;
 use super::type_info::{Items, ItemsHead};
 use core::fmt;
@@ -45,6 +46,13 @@ impl<'gc, T: Collect> GcArray<'gc, T> {
         a.array == b.array
     }
 
+    /// # Safety
+    /// `array` is a live array of such items on the heap of brand `'gc`, and stays alive for `'gc` (invariant 5).
+    #[inline(always)]
+    pub(super) unsafe fn from_erased(array: NonNull<u8>, brand: Brand<'gc>) -> Self {
+        GcArray { array: array.cast(), brand }
+    }
+
     #[inline(always)]
     pub(super) fn as_erased(this: Self) -> NonNull<u8> {
         this.array.cast()
@@ -76,18 +84,11 @@ impl<'gc> Mutation<'gc> {
         len: usize,
         mut item: impl FnMut(usize) -> T,
     ) -> Result<GcArray<'gc, T>, OutOfMemory> {
-        let bytes = Items::<T>::bytes(len).ok_or(OutOfMemory)?;
-        let info = Items::<T>::info_for(bytes);
-        let at = if bytes > OBJECT_BYTES_SMALL_MAX {
-            self.heap().alloc_large(info, bytes.next_multiple_of(16))?
-        } else {
-            self.heap().alloc_slot(info, info.slot_bytes)?
-        };
+        let at = self.heap().alloc_items::<T>(len)?;
         let array = at.cast::<ItemsHead<T>>();
+        // The array holds as many items as are made at any time, also if `item` allocates or panics.
         // SAFETY: a fresh slot that is large enough for the head.
         let made = unsafe { &raw mut (*array.as_ptr()).len };
-        // SAFETY: as above. The array holds as many items as are made at any time, also if `item` allocates or panics.
-        unsafe { made.write(0) };
         // SAFETY: a fresh array of items of type `T`.
         let first = unsafe { Items::<T>::first(at) };
         for i in 0..len {
@@ -116,6 +117,22 @@ impl<'gc> Mutation<'gc> {
     /// When there is no memory.
     pub fn alloc_str(&self, text: &str) -> GcString<'gc> {
         GcString(self.alloc_slice(text.as_bytes()))
+    }
+}
+
+impl Heap {
+    /// An array with no items made, and room for `capacity`.
+    pub(super) fn alloc_items<T: Collect>(&self, capacity: usize) -> Result<NonNull<u8>, OutOfMemory> {
+        let bytes = Items::<T>::bytes(capacity).ok_or(OutOfMemory)?;
+        let info = Items::<T>::info_for(bytes);
+        let at = if bytes > OBJECT_BYTES_SMALL_MAX {
+            self.alloc_large(info, bytes.next_multiple_of(16))?
+        } else {
+            self.alloc_slot(info, info.slot_bytes)?
+        };
+        // SAFETY: a fresh slot that is large enough for the head.
+        unsafe { at.cast::<usize>().write(0) };
+        Ok(at)
     }
 }
 
@@ -155,7 +172,16 @@ impl<T: Collect + fmt::Debug> fmt::Debug for GcArray<'_, T> {
 #[derive(Clone, Copy)]
 pub struct GcString<'gc>(GcArray<'gc, u8>);
 
-impl GcString<'_> {
+impl<'gc> GcString<'gc> {
+    /// A copy of a string. As [`Mutation::alloc_str`], which panics instead.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn try_new(mc: &Mutation<'gc>, text: &str) -> Result<Self, OutOfMemory> {
+        let bytes = text.as_bytes();
+        mc.try_alloc_array(bytes.len(), |i| bytes[i]).map(GcString)
+    }
+
     /// Whether both are the same object.
     #[inline(always)]
     pub fn ptr_eq(a: Self, b: Self) -> bool {

@@ -235,6 +235,11 @@ impl Block {
         (self.header().slots.get() as usize).div_ceil(64)
     }
 
+    /// As [`info`](Block::info), for those who keep it.
+    pub(super) fn info_static(self) -> &'static TypeInfo {
+        self.info()
+    }
+
     /// The type of the block's objects. The block must be in use.
     #[inline]
     pub(super) fn info<'a>(self) -> &'a TypeInfo {

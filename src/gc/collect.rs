@@ -366,6 +366,7 @@ macro_rules! collect_fields {
     (@impl [$($g:tt)*] [$t:ty] [$($w:tt)*] { $($p:pat => [$($f:ident)*],)* }) => {
         const _: () = {
             // Both implementations overlap where the type has a `Drop`, and the compiler says so.
+            #[allow(dead_code)]
             trait MustNotImplementDrop {}
             #[allow(drop_bounds)]
             impl<T: Drop> MustNotImplementDrop for T {}

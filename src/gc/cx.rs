@@ -96,6 +96,12 @@ impl Drop for Inside {
 /// let mut arena = Arena::<Rootable!['gc => ()]>::new(Config::new(), |_| ());
 /// let object = arena.enter(|cx| cx.mc().alloc(7_u32));
 /// ```
+/// Nor can another thread have a part in it:
+/// ```compile_fail,E0277
+/// use exectrace::gc::{Arena, Config, Rootable};
+/// let mut arena = Arena::<Rootable!['gc => ()]>::new(Config::new(), |_| ());
+/// arena.enter(|cx| std::thread::scope(|s| { s.spawn(|| cx.safepoint()); }));
+/// ```
 pub struct Cx<R: for<'a> Rootable<'a> + ?Sized> {
     heap: NonNull<Heap>,
     root: PhantomData<R>,

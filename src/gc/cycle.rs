@@ -5,9 +5,10 @@
 //! is newer and counts as marked.
 
 use super::collect::Collect;
+use super::finalize::Found;
 use super::heap::{Heap, LOG, Phase, SNAPSHOT};
 use super::marker::Marker;
-use super::observer::{CycleStats, Reason, StwKind};
+use super::observer::{CycleStats, Pressure, Reason, StwKind};
 use super::stats::Durations;
 use super::sweep::OnUnwind;
 use super::type_info::TypeInfo;
@@ -180,7 +181,7 @@ impl Heap {
         self.clock.begin.set((monotonic_ns(), reason, before.0, before.1));
         self.observer().cycle_begin(reason);
         self.cycle.set(self.cycle.get() + 1);
-        self.sizes.at_start.set(self.paced_bytes());
+        self.sizes.at_start.set(self.heap_bytes());
         let mut pacer = self.pacer.get();
         pacer.cycle_begins(self.paced_bytes());
         self.pacer.set(pacer);
@@ -201,6 +202,7 @@ impl Heap {
         self.retire_all();
         self.forget_lists();
         self.young.forget();
+        self.roots.watch().borrow_mut().cycle_begins();
         let mut marker = self.marker.borrow_mut();
         if marker.begin() {
             // Blocks that were last marked 255 cycles ago would seem to be marked in this one.
@@ -240,10 +242,29 @@ impl Heap {
     pub(super) fn mark_to_the_end(&self) {
         self.or_abandon(|| {
             let _stw = Bracket::stw(self, StwKind::MarkTermination);
-            self.marker.borrow_mut().drain(usize::MAX, None);
+            self.mark_all(usize::MAX, None);
             self.end_mark();
         });
         self.finish();
+    }
+
+    /// Marks until nothing is left (`true`), or as [`Marker::drain`] does for less: all that can be reached, and then
+    /// what is to be finalized.
+    pub(super) fn mark_all(&self, budget: usize, deadline: Option<u64>) -> bool {
+        loop {
+            if !self.marker.borrow_mut().drain(budget, deadline) {
+                return false;
+            }
+            match self.finalize(deadline.is_some() || budget != usize::MAX) {
+                Found::Nothing => return true,
+                Found::Some => {}
+                Found::Unfinished => {
+                    if deadline.is_none_or(|d| monotonic_ns() >= d) {
+                        return false;
+                    }
+                }
+            }
+        }
     }
 
     /// Runs `f`, which calls the embedder's code, and abandons the cycle if a panic comes out of it: after the brackets
@@ -277,7 +298,7 @@ impl Heap {
         sizes.assisted.set(sizes.allocated.get());
         let heap = self.paced_bytes();
         let marked = self.marker.borrow().bytes_marked();
-        let estimate = sizes.at_start.get() - sizes.external.get().min(sizes.at_start.get());
+        let estimate = sizes.at_start.get();
         match pacer.assist_ns(nanos(self.config.max_pause), heap) {
             None => self.mark_to_the_end(),
             Some(ns) => {
@@ -294,7 +315,7 @@ impl Heap {
         }
         let done = self.or_abandon(|| {
             let _assist = Bracket::assist(self);
-            self.marker.borrow_mut().drain(budget, deadline)
+            self.mark_all(budget, deadline)
         });
         if done {
             {
@@ -310,6 +331,7 @@ impl Heap {
     fn end_mark(&self) {
         self.retire_all();
         self.clear_weak();
+        self.roots.watch().borrow_mut().all_old();
         let marked = self.marker.borrow().bytes_marked();
         let sizes = &self.sizes;
         let allocated = sizes.allocated.replace(0);
@@ -341,6 +363,9 @@ impl Heap {
         }
         self.repace(gc_ns);
         self.tell_end(false);
+        if self.is_near_limit() {
+            self.observer().memory_pressure(Pressure::NearLimit);
+        }
         self.marker.borrow_mut().take_bytes();
         self.size_nursery();
         {
@@ -365,13 +390,14 @@ impl Heap {
             bytes_before: self.sizes.at_start.get(),
             bytes_marked: if abandoned { 0 } else { self.marker.borrow().bytes_marked() },
             bytes_live: self.heap_bytes(),
+            bytes_external: self.sizes.external.get(),
             bytes_goal: goal,
             stw_ns: self.clock.stw.get().ns_sum - stw,
             assist_ns: self.clock.assists.get().ns_sum - assist,
             total_ns: since(begin),
         });
         self.observer().live(self.heap_bytes());
-        self.observer().goal(goal);
+        self.tell_goal();
     }
 
     /// A panic came out of the embedder's `visit` or `drop` during a cycle. What was marked means nothing: until a
@@ -381,6 +407,7 @@ impl Heap {
         self.forget_lists();
         self.young.forget();
         self.marker.borrow_mut().abandon();
+        self.roots.watch().borrow_mut().cycle_abandoned();
         let in_cycle = self.phase.replace(Phase::Idle) == Phase::Mark || self.clock.starting.take();
         self.barrier.set(0);
         self.marks_valid.set(false);
@@ -405,6 +432,7 @@ impl Heap {
     /// The last resort of an allocation that found no memory: ends the cycle and sweeps everything, as far as there is
     /// something to end or sweep.
     pub(super) fn make_room(&self) -> bool {
+        self.observer().memory_pressure(Pressure::NoMemory);
         let marking = self.phase.get() == Phase::Mark;
         if marking {
             self.mark_to_the_end();

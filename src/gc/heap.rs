@@ -69,6 +69,8 @@ pub(super) struct Sizes {
     pub(super) assisted: Cell<usize>,
     /// Reported by the embedder.
     pub(super) external: Cell<usize>,
+    /// What of it was taken off the goal that the observer was told last.
+    pub(super) external_told: Cell<usize>,
     /// Handed out since the heap was made, up to the last cycle's end.
     pub(super) allocated_before: Cell<u64>,
     /// `allocated` when the last cycle ended.
@@ -174,6 +176,12 @@ impl Heap {
     /// What the pacer compares with its goal.
     pub(super) fn paced_bytes(&self) -> usize {
         self.heap_bytes().saturating_add(self.sizes.external.get())
+    }
+
+    /// Whether what is alive fills 7/8 of what the soft limit leaves for it.
+    pub(super) fn is_near_limit(&self) -> bool {
+        let limit = self.pacer.get().limit(self.overhead_bytes());
+        limit.is_some_and(|limit| self.paced_bytes() - self.sizes.allocated.get() >= limit / 8 * 7)
     }
 
     /// Mapped beyond the heap's size.
@@ -443,10 +451,29 @@ impl Heap {
         }
     }
 
+    /// What an array of cells does before an item is added to it, of which there was no old value.
+    #[inline(always)]
+    pub(super) fn before_append<T: Collect>(&self, array: usize, new: &T) {
+        if self.barrier.get() == LOG {
+            self.log_write(array, Some(new));
+        }
+    }
+
     /// Reports a change of the memory that objects own outside of the heap.
     pub(super) fn adjust_external(&self, bytes: isize) {
         self.sizes.external.set(self.sizes.external.get().saturating_add_signed(bytes));
+        if self.sizes.external.get().abs_diff(self.sizes.external_told.get()) >= BLOCK_BYTES {
+            self.tell_goal();
+        }
         self.request_if_due();
+    }
+
+    /// Tells the observer what the heap itself may reach: the goal without the external bytes, which the heap's size
+    /// does not contain either. (Whoever counts the native heap has them already.)
+    pub(super) fn tell_goal(&self) {
+        let external = self.sizes.external.get();
+        self.sizes.external_told.set(external);
+        self.observer().goal(self.pacer.get().goal.saturating_sub(external).max(self.heap_bytes()));
     }
 
     pub(super) fn stats(&self) -> HeapStats {
@@ -460,6 +487,7 @@ impl Heap {
             bytes_allocated: before + allocated as u64,
             cycles: self.cycle.get() - u64::from(self.phase.get() == Phase::Mark),
             cycles_abandoned: self.clock.cycles_abandoned.get(),
+            is_near_limit: self.is_near_limit(),
             is_marking: self.phase.get() == Phase::Mark,
             blocks_unswept: self.unswept.get(),
             stw,
@@ -504,7 +532,7 @@ impl Heap {
         f(&mut pacer.settings);
         pacer.update(self.overhead_bytes());
         self.pacer.set(pacer);
-        self.observer().goal(pacer.goal);
+        self.tell_goal();
         self.request_if_due();
     }
 

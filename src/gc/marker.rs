@@ -7,6 +7,9 @@
 //! just that one scanned. In front of the stack stands a short ring that gives prefetches time to arrive. On trees,
 //! random graphs and lists alike no other order that was tried comes close.
 //!
+//! Where there is a deadline, the scan of a block is broken off after some hundred objects: those on the stack lose their
+//! scan bits again, and the block goes back into the queue.
+//!
 //! The stack is as long as a block has slots, and the queue as long as there are blocks: neither can overflow
 //! (invariant 6).
 
@@ -25,10 +28,13 @@ use core::ptr::NonNull;
 /// Objects between prefetch and visit: the prototype's figure, where 8 to 32 made no difference that could be told from
 /// noise.
 const RING: usize = 16;
-/// Queue entries done between two looks at the clock; one takes between 20 ns (one object) and 50 us (a full block).
-const VISITS_PER_CLOCK: u32 = 8;
-/// Items of a long array that are visited at a time: at a cache miss each some 500 us.
-const ITEMS_PER_VISIT: usize = 4096;
+/// Objects visited between two looks at the clock, where there is a deadline: at a few cache misses each some 50 us, and
+/// the look itself is 30 ns.
+const VISITS_PER_CLOCK: usize = 256;
+/// Visited in any step, whatever the deadline, so that marking outruns a program that allocates.
+const VISITS_MIN: usize = 2048;
+/// Items of a long array that are visited at a time: at a cache miss each some 100 us.
+const ITEMS_PER_VISIT: usize = 1024;
 /// The address of no block.
 const NO_BLOCK: usize = usize::MAX;
 
@@ -44,6 +50,10 @@ pub(super) struct Marker {
     depth: usize,
     stack: [MaybeUninit<NonNull<u8>>; SLOTS_MAX],
     queue: Queue,
+    /// Objects and items visited, counting on and on.
+    visited: usize,
+    /// The scan of a block is broken off when so many were visited.
+    visited_max: usize,
     /// Ephemerons that were visited before it was known that their keys are alive, linked through themselves.
     pending: Option<NonNull<EphemeronHead>>,
 }
@@ -84,6 +94,8 @@ impl Marker {
             depth: 0,
             stack: [MaybeUninit::uninit(); SLOTS_MAX],
             queue: Queue { entries: PageVec::new(), head: 0, tail: 0 },
+            visited: 0,
+            visited_max: usize::MAX,
             pending: None,
         }
     }
@@ -227,7 +239,9 @@ impl Marker {
     /// nanoseconds) passed.
     pub(super) fn drain(&mut self, budget: usize, deadline: Option<u64>) -> bool {
         let stop = self.bytes.saturating_add(budget);
-        let mut until_clock = VISITS_PER_CLOCK;
+        let visits = if deadline.is_some() { VISITS_PER_CLOCK } else { usize::MAX / 2 };
+        self.visited = 0;
+        self.visited_max = visits.max(VISITS_MIN);
         loop {
             let Some(Entry { object, info }) = self.queue.pop() else {
                 if self.pending.is_some() && self.settle() {
@@ -254,15 +268,16 @@ impl Marker {
                 break;
             }
             if let Some(deadline) = deadline {
-                until_clock -= 1;
-                if until_clock == 0 {
-                    until_clock = VISITS_PER_CLOCK;
+                // What broke off is counted as well, so that it is always time then.
+                if self.visited >= self.visited_max {
+                    self.visited_max = self.visited + visits;
                     if monotonic_ns() >= deadline {
                         break;
                     }
                 }
             }
         }
+        self.visited_max = usize::MAX;
         self.is_idle()
     }
 
@@ -271,6 +286,7 @@ impl Marker {
     pub(super) unsafe fn scan_one<S: Shape>(p: NonNull<u8>, marker: &mut Marker) {
         // SAFETY: the caller's.
         unsafe { S::visit(p, marker) };
+        marker.visited += 1;
         if marker.depth > 0 {
             // SAFETY: the stack holds objects of the current block.
             unsafe { marker.drain_stack::<S>() };
@@ -291,6 +307,7 @@ impl Marker {
         for item in items.get(from..to).into_iter().flatten() {
             item.visit(marker);
         }
+        marker.visited += to.saturating_sub(from);
         block.header().scanned.set(if to < items.len() { to } else { 0 });
         if to < items.len() {
             block.hot().queued.set(QUEUED_ONE);
@@ -320,18 +337,53 @@ impl Marker {
                 }
                 // SAFETY: the stack holds objects of the current block.
                 unsafe { marker.drain_stack::<S>() };
+                if marker.visited >= marker.visited_max {
+                    // Also if nothing is left: that is found out when the block's turn comes.
+                    marker.queue_again(block);
+                    return;
+                }
             }
         }
     }
 
-    /// Visits all objects on the stack, and those that this puts there.
+    /// Puts the current block back into the queue, for all of its objects that are marked and not scanned.
+    #[cold]
+    fn queue_again(&mut self, block: Block) {
+        if block.hot().queued.replace(QUEUED_BLOCK) == QUEUED_NOT {
+            self.queue.push(Entry { object: block.as_ptr(), info: block.info_static() });
+        }
+    }
+
+    /// Gives the objects back that are on the stack or in the ring, for a later scan of their block.
+    #[cold]
+    #[inline(never)]
+    fn put_off(&mut self, ring: &[NonNull<u8>; RING], from: usize, to: usize) {
+        let mut last = None;
+        let waiting = (from..to).map(|i| ring[i % RING]);
+        for p in waiting.chain(core::iter::from_fn(|| self.pop())) {
+            // SAFETY: an object of this heap.
+            let block = unsafe { block_of(p) };
+            let index = block.index_of(p);
+            let scan = &block.group(index / 64).scan;
+            scan.set(scan.get() & !(1 << (index % 64)));
+            last = Some(block);
+        }
+        if let Some(block) = last {
+            self.queue_again(block);
+        }
+    }
+
+    /// Visits all objects on the stack, and those that this puts there, or as many as may be visited; the others are put
+    /// off.
     ///
     /// # Safety
-    /// The stack holds marked objects of shape `S`.
+    /// The stack holds marked objects of shape `S`, all of the current block.
     #[inline(always)]
     unsafe fn drain_stack<S: Shape>(&mut self) {
         let mut ring = [NonNull::<u8>::dangling(); RING];
         let (mut head, mut tail) = (0usize, 0usize);
+        // One at least, or nothing would come of it.
+        let most = self.visited_max.saturating_sub(self.visited).max(1);
         loop {
             if let Some(p) = self.pop() {
                 ring[tail % RING] = p;
@@ -340,13 +392,18 @@ impl Marker {
                     continue;
                 }
             } else if head == tail {
-                return;
+                break;
             }
             let p = ring[head % RING];
             head += 1;
             // SAFETY: the caller's.
             unsafe { S::visit(p, self) };
+            if head == most {
+                self.put_off(&ring, head, tail);
+                break;
+            }
         }
+        self.visited += head;
     }
 
     #[inline(always)]

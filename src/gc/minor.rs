@@ -157,7 +157,9 @@ impl Heap {
             cost += REMEMBERED_COST_BYTES.max(block.header().slot_bytes.get());
         }
         self.mark_roots(&mut marker);
-        marker.drain(usize::MAX, None);
+        drop((marker, remembered));
+        self.mark_all(usize::MAX, None);
+        self.roots.watch().borrow_mut().all_old();
         cost
     }
 

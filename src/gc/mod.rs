@@ -73,7 +73,10 @@ mod collect;
 mod config;
 mod cx;
 mod cycle;
+mod finalize;
 mod heap;
+mod heap_map;
+mod map;
 mod marker;
 mod minor;
 mod observer;
@@ -88,8 +91,10 @@ mod sweep;
 mod trace_observer;
 mod type_info;
 mod types;
+mod vec;
 mod verify;
 mod weak;
+mod weak_map;
 
 pub use arena::{Arena, Mutation, RootOf, Rootable};
 pub use array::{GcArray, GcString};
@@ -99,19 +104,31 @@ pub use config::{Config, Mode};
 pub use cx::Cx;
 #[cfg(feature = "derive")]
 pub use exectrace_derive::Collect;
-pub use observer::{CycleStats, Observer, Reason, StwKind};
+pub use finalize::Finalizers;
+pub use heap_map::{BlockInfo, BlockUsage};
+pub use map::{ById, GcMap, Identity, MapHasher};
+pub use observer::{CycleStats, Observer, Pressure, Reason, StwKind};
 pub use pointer::Gc;
 pub use root::Root;
 pub use stats::{Durations, HeapStats, TypeStats};
 pub use trace_observer::TraceObserver;
+pub use vec::GcVec;
 pub use verify::Violation;
 pub use weak::{Ephemeron, EphemeronBox, GcWeak};
+pub use weak_map::WeakMap;
 
 /// What an [`Arena`] tells its events to if nothing else is said: the trace.
 pub type DefaultObserver = TraceObserver;
 
 #[doc(inline)]
 pub use crate::Rootable;
+
+/// For tests of how programs and the heap itself cope without memory: of what this thread's heaps ask the system for from
+/// now on, `grants` requests are granted and all others refused, until this is called with `None`.
+#[doc(hidden)]
+pub fn refuse_memory_after(grants: Option<u32>) {
+    crate::sys::pages::refuse_after(grants);
+}
 
 /// There is no memory for an object, or the heap may not have more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -39,6 +39,18 @@ pub enum StwKind {
     MarkTermination,
 }
 
+/// How short of memory a heap is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum Pressure {
+    /// A cycle has ended, and what is alive, with the external memory, fills 7/8 of what the memory limit leaves: cycles
+    /// come closer and closer together. Time to let caches go.
+    NearLimit,
+    /// An allocation found no memory: the system has none, or the hard limit is reached. It is tried once more after the
+    /// running cycle is ended and all is swept, and may fail then.
+    NoMemory,
+}
+
 /// What one collection cycle did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -55,7 +67,9 @@ pub struct CycleStats {
     pub bytes_marked: usize,
     /// The heap's size when the cycle ended, in bytes: marked, and allocated since the cycle began.
     pub bytes_live: usize,
-    /// The size that the heap may reach before the next cycle ends.
+    /// Memory outside of the heap that the embedder has reported, in bytes. In none of the sizes above.
+    pub bytes_external: usize,
+    /// The size that the heap and the external memory may reach together before the next cycle ends.
     pub bytes_goal: usize,
     /// Time for which the program stood still, in both phases, in nanoseconds.
     pub stw_ns: u64,
@@ -112,7 +126,13 @@ pub trait Observer {
     fn live(&self, bytes: usize) {
         let _ = bytes;
     }
-    /// The heap's goal has become `bytes`.
+    /// Memory is short. Called at the end of each cycle for which that is so, and in an allocation that may fail; the
+    /// place for a flag that the program looks at.
+    fn memory_pressure(&self, pressure: Pressure) {
+        let _ = pressure;
+    }
+    /// The heap's goal has become `bytes`: on the same scale as [`live`](Observer::live), so without what the embedder
+    /// has reported as external, which others may count.
     fn goal(&self, bytes: usize) {
         let _ = bytes;
     }

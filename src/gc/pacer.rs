@@ -96,7 +96,7 @@ impl Pacer {
         let mut goal = by_percent;
         self.reason = Reason::HeapGoal;
         if limit != usize::MAX {
-            let by_limit = limit.saturating_sub(overhead).saturating_sub((limit / 100 * 3).max(1 << 20));
+            let by_limit = self.limit(overhead).unwrap_or(limit);
             if by_limit < by_percent {
                 self.reason = Reason::MemoryLimit;
                 room = room.max(self.room_for_time);
@@ -105,6 +105,13 @@ impl Pacer {
         }
         self.goal = goal.max(self.live.saturating_add(room));
         self.trigger = if incremental { self.live + (self.goal - self.live) / 4 * 3 } else { self.goal };
+    }
+
+    /// What the memory limit leaves for the heap and the external memory, if there is one.
+    pub(super) fn limit(&self, overhead: usize) -> Option<usize> {
+        let limit = self.settings.memory_limit_bytes;
+        let left = limit.saturating_sub(overhead).saturating_sub((limit / 100 * 3).max(1 << 20));
+        (limit != usize::MAX).then_some(left)
     }
 
     /// The size at which a full cycle begins right after a collection of the young objects: a little earlier than the

@@ -29,6 +29,12 @@ pub(super) type Brand<'gc> = PhantomData<Cell<&'gc ()>>;
 /// let mut b = Arena::<Root>::new(Config::new(), |mc| mc.alloc(2));
 /// a.mutate(|_, in_a| b.mutate(|mc, _| { mc.alloc(*in_a); }));
 /// ```
+/// nor be given to another thread, whatever it refers to:
+/// ```compile_fail,E0277
+/// use exectrace::gc::{Arena, Config, Gc, Rootable};
+/// let mut arena = Arena::<Rootable!['gc => Gc<'gc, u32>]>::new(Config::new(), |mc| mc.alloc(1));
+/// arena.mutate(|_, root| std::thread::scope(|s| { s.spawn(|| **root); }));
+/// ```
 pub struct Gc<'gc, T> {
     object: NonNull<T>,
     brand: Brand<'gc>,

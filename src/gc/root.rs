@@ -5,6 +5,7 @@
 
 use super::OutOfMemory;
 use super::arena::{Mutation, RootOf, Rootable};
+use super::finalize::Watch;
 use super::page_vec::PageVec;
 use super::pointer::Gc;
 use super::type_info::{Fixed, TypeInfo};
@@ -26,6 +27,8 @@ struct Entry {
 struct Table {
     entries: RefCell<PageVec<Entry>>,
     first_free: Cell<u32>,
+    /// What finalizers watch.
+    watch: RefCell<Watch>,
     /// The heap, if it is alive, and every handle.
     owners: Cell<usize>,
 }
@@ -37,7 +40,12 @@ impl Roots {
     pub(super) fn new() -> Result<Self, OutOfMemory> {
         const { assert!(size_of::<Table>() <= pages::GRANULE_BYTES && align_of::<Table>() <= pages::GRANULE_BYTES) };
         let at = pages::map(pages::GRANULE_BYTES, pages::GRANULE_BYTES).ok_or(OutOfMemory)?.cast::<Table>();
-        let table = Table { entries: RefCell::new(PageVec::new()), first_free: Cell::new(NONE), owners: Cell::new(1) };
+        let table = Table {
+            entries: RefCell::new(PageVec::new()),
+            first_free: Cell::new(NONE),
+            watch: RefCell::new(Watch::new()),
+            owners: Cell::new(1),
+        };
         // SAFETY: a fresh mapping that is large enough.
         unsafe { at.write(table) };
         Ok(Roots(at))
@@ -48,7 +56,16 @@ impl Roots {
         unsafe { self.0.as_ref() }
     }
 
-    fn share(&self) -> Roots {
+    pub(super) fn watch(&self) -> &RefCell<Watch> {
+        &self.table().watch
+    }
+
+    /// Whether both are of the same heap.
+    pub(super) fn is_same(&self, other: &Roots) -> bool {
+        self.0 == other.0
+    }
+
+    pub(super) fn share(&self) -> Roots {
         self.table().owners.set(self.table().owners.get() + 1);
         Roots(self.0)
     }
@@ -77,13 +94,14 @@ impl Roots {
         place.next_free = table.first_free.replace(index);
     }
 
-    /// All objects that handles keep.
+    /// All objects that handles keep, or that wait to be finalized.
     pub(super) fn for_each(&self, mut f: impl FnMut(NonNull<u8>, &'static TypeInfo)) {
         for e in self.table().entries.borrow().as_slice() {
             if let Some(object) = e.object {
                 f(object, e.info);
             }
         }
+        self.watch().borrow().for_each_ready(f);
     }
 }
 
@@ -104,6 +122,14 @@ impl Drop for Roots {
 ///
 /// Handles make a cycle through the heap immortal: an object that owns a handle to itself is never freed. Inside of the
 /// heap use [`Gc`].
+///
+/// It stays on the heap's thread:
+/// ```compile_fail,E0277
+/// use exectrace::gc::{Arena, Config, Rootable};
+/// let mut arena = Arena::<Rootable!['gc => ()]>::new(Config::new(), |_| ());
+/// let root = arena.mutate(|mc, _| mc.root::<Rootable!['gc => u32]>(mc.alloc(7)));
+/// std::thread::spawn(move || drop(root));
+/// ```
 pub struct Root<R: for<'a> Rootable<'a> + ?Sized> {
     roots: Roots,
     index: u32,
@@ -123,6 +149,16 @@ impl<R: for<'a> Rootable<'a> + ?Sized> Root<R> {
     #[track_caller]
     pub fn get<'gc>(&self, mc: &Mutation<'gc>) -> Gc<'gc, RootOf<'gc, R>> {
         self.try_get(mc).expect("a root of another heap")
+    }
+
+    /// The object's address, to lend to foreign code: objects never move, and this one is not freed while the handle and
+    /// the arena are there. So a handle is all the pinning there is to do.
+    ///
+    /// What foreign code writes there must leave a valid value, and must not be a reference into the heap, since no write
+    /// barrier sees it.
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        let object = self.roots.table().entries.borrow().as_slice()[self.index as usize].object;
+        object.unwrap_or(NonNull::dangling())
     }
 
     /// The object, or `None` if `mc` is not of the heap that the handle was made on.

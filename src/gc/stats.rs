@@ -39,6 +39,8 @@ pub struct HeapStats {
     pub cycles: u64,
     /// Cycles that ended early because the embedder's code panicked.
     pub cycles_abandoned: u64,
+    /// Whether what the last cycle found alive, with the external memory, fills 7/8 of what the memory limit leaves.
+    pub is_near_limit: bool,
     /// Whether a cycle is marking at this moment.
     pub is_marking: bool,
     /// Blocks whose dead objects were not dropped yet.

@@ -1,6 +1,6 @@
 //! The heap in the trace: the observer that an arena has unless it is given another.
 
-use super::observer::{CycleStats, Observer, Reason, StwKind};
+use super::observer::{CycleStats, Observer, Pressure, Reason, StwKind};
 use crate::hook;
 use crate::hook::gc::{GcHeap, Stw};
 use crate::hook::user;
@@ -8,6 +8,11 @@ use crate::hook::user;
 /// Writes a heap's cycles, pauses, assists, sweeps, size and goal into the trace, while one is on.
 ///
 /// Each heap has a number, under which its size and goal stand in the trace's private series.
+///
+/// A collection of the young objects is no cycle: it is a pause of its own kind, "GC minor collection", which counts as
+/// a pause of the collector wherever pauses do (also in Go's tools and in the MMU), and a message of the category `gc
+/// minor` with what survived. The format numbers full cycles and has one at a time; with a minor collection as one, a
+/// generational heap would show thousands a second, and the goal, which is for full cycles, would seem to be missed.
 #[derive(Debug, Default)]
 pub struct TraceObserver {
     heap: GcHeap,
@@ -23,6 +28,10 @@ impl TraceObserver {
 
 /// The category of the log messages that tell of cycles.
 const CATEGORY: &str = "gc cycle";
+/// The category of those that tell of collections of the young objects.
+const CATEGORY_MINOR: &str = "gc minor";
+/// The category of those that tell of a want of memory.
+const CATEGORY_PRESSURE: &str = "gc pressure";
 
 impl Observer for TraceObserver {
     #[inline]
@@ -43,12 +52,13 @@ impl Observer for TraceObserver {
             user::log_fmt(
                 CATEGORY,
                 format_args!(
-                    "heap {}: cycle {}: {} bytes before, {} marked, {} live, goal {}{abandoned}",
+                    "heap {}: cycle {}: {} bytes before, {} marked, {} live, {} external, goal {}{abandoned}",
                     self.heap.id(),
                     stats.number,
                     stats.bytes_before,
                     stats.bytes_marked,
                     stats.bytes_live,
+                    stats.bytes_external,
                     stats.bytes_goal
                 ),
             );
@@ -81,6 +91,30 @@ impl Observer for TraceObserver {
 
     fn sweep_end(&self, bytes_swept: usize, bytes_reclaimed: usize) {
         self.heap.sweep_end(bytes_swept as u64, bytes_reclaimed as u64);
+    }
+
+    fn minor_begin(&self) {
+        self.heap.stw_begin(Stw::Minor);
+    }
+
+    fn minor_end(&self, bytes_young: usize, bytes_survived: usize) {
+        self.heap.stw_end();
+        if hook::on() {
+            user::log_fmt(
+                CATEGORY_MINOR,
+                format_args!("heap {}: {bytes_young} bytes young, {bytes_survived} survived", self.heap.id()),
+            );
+        }
+    }
+
+    fn memory_pressure(&self, pressure: Pressure) {
+        if hook::on() {
+            let what = match pressure {
+                Pressure::NearLimit => "the live heap fills the memory limit",
+                Pressure::NoMemory => "an allocation finds no memory",
+            };
+            user::log_fmt(CATEGORY_PRESSURE, format_args!("heap {}: {what}", self.heap.id()));
+        }
     }
 
     fn live(&self, bytes: usize) {

@@ -64,11 +64,20 @@ impl<'gc, T: Collect + 'gc> GcWeak<'gc, T> {
     /// # Panics
     /// When there is no memory.
     pub fn new(mc: &Mutation<'gc>, target: Gc<'gc, T>) -> Self {
-        match mc.heap().alloc_weak(Gc::as_erased(target)) {
-            // SAFETY: a fresh object of that type.
-            Ok(cell) => GcWeak { cell: unsafe { Gc::from_erased(cell) }, target: PhantomData },
+        match Self::try_new(mc, target) {
+            Ok(weak) => weak,
             Err(e) => e.raise(),
         }
+    }
+
+    /// A weak reference to an object.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn try_new(mc: &Mutation<'gc>, target: Gc<'gc, T>) -> Result<Self, OutOfMemory> {
+        let cell = mc.heap().alloc_weak(Gc::as_erased(target))?;
+        // SAFETY: a fresh object of that type.
+        Ok(GcWeak { cell: unsafe { Gc::from_erased(cell) }, target: PhantomData })
     }
 
     /// The object, if it was not freed.
@@ -157,12 +166,28 @@ impl<'gc, K: Collect + 'gc, V: Collect + 'gc> Ephemeron<'gc, K, V> {
     /// # Panics
     /// When there is no memory.
     pub fn new(mc: &Mutation<'gc>, key: Gc<'gc, K>, value: V) -> Self {
+        match Self::try_new(mc, key, value) {
+            Ok(pair) => pair,
+            Err(e) => e.raise(),
+        }
+    }
+
+    /// Ties a value to a key.
+    ///
+    /// # Errors
+    /// When there is no memory. The value is dropped.
+    pub fn try_new(mc: &Mutation<'gc>, key: Gc<'gc, K>, value: V) -> Result<Self, OutOfMemory> {
         let head = EphemeronHead {
             key: Cell::new(Some(Gc::as_erased(key))),
             next: Cell::new(None),
             visit_value: visit_value::<V>,
         };
-        Ephemeron { pair: mc.alloc(EphemeronBox { head, value }), key: PhantomData }
+        Ok(Ephemeron { pair: mc.try_alloc(EphemeronBox { head, value })?, key: PhantomData })
+    }
+
+    /// Whether the key was not freed, without keeping it.
+    pub(super) fn is_alive(self) -> bool {
+        self.pair.head.key.get().is_some()
     }
 
     /// The key, if it was not freed.
@@ -218,6 +243,11 @@ impl Heap {
     /// When marking has ended: clears what refers weakly to objects that were not reached.
     pub(super) fn clear_weak(&self) {
         self.marker.borrow_mut().clear_pending();
+        self.clear_weak_references();
+    }
+
+    /// Clears the weak references to objects that are not marked. All that can be reached is.
+    pub(super) fn clear_weak_references(&self) {
         if !self.has_weak.get() {
             return;
         }

@@ -35,13 +35,16 @@ use crate::record::{RECORD_HEAP, is_enabled, records};
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// What the world is stopped for: the two pauses of a cycle, by Go's names.
+/// What the world is stopped for: the two pauses of a cycle, by Go's names, and one for generational heaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stw {
     /// The pause in which a cycle begins: sweeping of the last one is finished and roots are taken.
     SweepTermination,
     /// The pause in which marking ends.
     MarkTermination,
+    /// A collection of the young objects alone: a pause that belongs to no cycle. Go has none.
+    Minor,
 }
 
 /// A GC heap as the tracer sees it. Dropping it takes its size out of the totals.
@@ -118,6 +121,7 @@ impl GcHeap {
             let kind = match why {
                 Stw::SweepTermination => Fixed::SweepTermination,
                 Stw::MarkTermination => Fixed::MarkTermination,
+                Stw::Minor => Fixed::MinorCollection,
             };
             s.stw_begin(u64::from(kind.id()), now, stack);
         });

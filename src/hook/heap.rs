@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use exectrace_alloc_shim::Observer;
 
 use crate::format::Kind;
+use crate::record::allocations;
 use crate::record::gauges::{self, Series};
 use crate::record::thread::{self, Entered, HeapCounters, bump};
 use crate::record::{QUANTUM, RECORD_HEAP, records};
@@ -33,47 +34,81 @@ pub enum HeapObserver {}
 
 impl Observer for HeapObserver {
     #[inline(always)]
-    fn allocated(_at: *mut u8, size: usize, _align: usize) {
+    fn allocated(at: *mut u8, size: usize, align: usize) {
         let Some(t) = thread::current_or_attach() else { return orphan_allocated(size as u64, 1) };
         bump(&t.heap.allocs, 1);
-        grown(t, size as u64);
+        bump(&t.heap.allocated_bytes, size as u64);
+        if t.heap.net() > t.heap.attend_above.load(Ordering::Relaxed) {
+            attend_allocated(t, at.addr(), size, align);
+        }
     }
 
     #[inline(always)]
-    fn freeing(_at: *mut u8, size: usize, _align: usize) {
+    fn freeing(at: *mut u8, size: usize, _align: usize) {
         let Some(t) = thread::current_or_attach() else { return orphan_freed(size as u64, 1) };
         bump(&t.heap.frees, 1);
-        shrunk(t, size as u64);
+        bump(&t.heap.freed_bytes, size as u64);
+        if t.heap.net() < t.heap.attend_below.load(Ordering::Relaxed) {
+            attend_freeing(t, at.addr());
+        }
     }
 
     #[inline(always)]
-    fn resized(_old: *mut u8, old_size: usize, _new: *mut u8, new_size: usize, _align: usize) {
+    fn resized(old: *mut u8, old_size: usize, new: *mut u8, new_size: usize, align: usize) {
         let (more, less) = (new_size.saturating_sub(old_size) as u64, old_size.saturating_sub(new_size) as u64);
-        match thread::current_or_attach() {
-            None if more > 0 => orphan_allocated(more, 0),
-            None => orphan_freed(less, 0),
-            Some(t) if more > 0 => grown(t, more),
-            Some(t) => shrunk(t, less),
+        let Some(t) = thread::current_or_attach() else {
+            return if more > 0 { orphan_allocated(more, 0) } else { orphan_freed(less, 0) };
+        };
+        let attend = if more > 0 {
+            bump(&t.heap.allocated_bytes, more);
+            t.heap.net() > t.heap.attend_above.load(Ordering::Relaxed)
+        } else {
+            bump(&t.heap.freed_bytes, less);
+            t.heap.net() < t.heap.attend_below.load(Ordering::Relaxed)
+        };
+        if attend {
+            attend_resized(t, old.addr(), new.addr(), new_size, align);
         }
     }
 }
 
 /// Each counter is changed by one load, add and store, and no operation waits for another's: the price of an allocation and its free
-/// is about a nanosecond.
-#[inline(always)]
-fn grown(t: &'static thread::Thread, by: u64) {
-    bump(&t.heap.allocated_bytes, by);
-    if t.heap.net() > t.heap.publish_above.load(Ordering::Relaxed) {
-        publish(t);
+/// is about a nanosecond. One comparison finds what is worth a closer look: that the curve has moved, or that allocations are recorded.
+#[cold]
+#[inline(never)]
+fn attend_allocated(t: &'static thread::Thread, at: usize, size: usize, align: usize) {
+    if curve(t) {
+        allocations::allocated(t, at, size, align);
     }
 }
 
-#[inline(always)]
-fn shrunk(t: &'static thread::Thread, by: u64) {
-    bump(&t.heap.freed_bytes, by);
-    if t.heap.net() < t.heap.publish_below.load(Ordering::Relaxed) {
-        publish(t);
+#[cold]
+#[inline(never)]
+fn attend_freeing(t: &'static thread::Thread, at: usize) {
+    if curve(t) {
+        allocations::freeing(t, at);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn attend_resized(t: &'static thread::Thread, old: usize, new: usize, size: usize, align: usize) {
+    if curve(t) {
+        allocations::resized(t, old, new, size, align);
+    }
+}
+
+/// Publishes the thread's net allocation if it has moved far enough. False on the tracer's own threads, which nothing is recorded of.
+#[inline(always)]
+fn curve(t: &'static thread::Thread) -> bool {
+    let h = &t.heap;
+    let net = h.net();
+    if net > h.publish_above.load(Ordering::Relaxed) || net < h.publish_below.load(Ordering::Relaxed) {
+        publish(t);
+    } else if allocations::is_over(t) {
+        allocations::arm(t);
+    }
+    !t.internal.load(Ordering::Relaxed)
 }
 
 #[cold]
@@ -81,6 +116,7 @@ fn shrunk(t: &'static thread::Thread, by: u64) {
 fn orphan_allocated(bytes: u64, blocks: u64) {
     ORPHANS.allocated_bytes.fetch_add(bytes, Ordering::Relaxed);
     ORPHANS.allocs.fetch_add(blocks, Ordering::Relaxed);
+    allocations::elsewhere();
     gauges::add_native(bytes as i64);
 }
 
@@ -89,6 +125,7 @@ fn orphan_allocated(bytes: u64, blocks: u64) {
 fn orphan_freed(bytes: u64, blocks: u64) {
     ORPHANS.freed_bytes.fetch_add(bytes, Ordering::Relaxed);
     ORPHANS.frees.fetch_add(blocks, Ordering::Relaxed);
+    allocations::elsewhere();
     gauges::add_native(-(bytes as i64));
 }
 
@@ -99,13 +136,16 @@ fn publish(t: &'static thread::Thread) {
     let h = &t.heap;
     let net = h.net();
     if t.internal.load(Ordering::Relaxed) {
-        h.publish_above.store(i64::MAX, Ordering::Relaxed);
-        h.publish_below.store(i64::MIN, Ordering::Relaxed);
+        for (above, below) in [(&h.publish_above, &h.publish_below), (&h.attend_above, &h.attend_below)] {
+            above.store(i64::MAX, Ordering::Relaxed);
+            below.store(i64::MIN, Ordering::Relaxed);
+        }
         return;
     }
     let quantum = QUANTUM.load(Ordering::Relaxed) as i64;
     h.publish_above.store(net.saturating_add(quantum), Ordering::Relaxed);
     h.publish_below.store(net.saturating_sub(quantum), Ordering::Relaxed);
+    allocations::arm(t);
     let unpublished = net.wrapping_sub(h.published_bytes.load(Ordering::Relaxed));
     h.published_bytes.store(net, Ordering::Relaxed);
     let live = gauges::add_native(unpublished);

@@ -16,6 +16,7 @@ pub mod heap;
 ))]
 #[doc(hidden)]
 pub mod interpose;
+pub mod scope;
 mod symbols;
 pub mod syscall;
 pub mod thread;
@@ -28,6 +29,16 @@ pub(crate) fn on() -> bool {
 }
 
 /// A library was unloaded: what is remembered of its code is void.
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        target_env = "gnu",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        not(target_feature = "crt-static"),
+        not(miri)
+    )),
+    expect(dead_code, reason = "nobody tells")
+)]
 pub(crate) fn unloaded() {
     crate::record::unwind::invalidate();
 }

@@ -73,38 +73,116 @@ pub enum Reason {
 
 /// The calling thread is about to wait. Records it, with the stack.
 pub fn block(reason: Reason) {
-    let Some(t) = known::current_or_attach() else { return };
-    t.activity.store(activity::WAITING, Ordering::Relaxed);
-    if !records(RECORD_BLOCKING) {
-        return;
+    _ = prepare().block_if(reason, || true);
+}
+
+/// A wait of the calling thread that may be about to begin; from [`prepare`].
+#[derive(Debug)]
+pub struct Prepared {
+    thread: Option<&'static Thread>,
+    /// 0 for none.
+    stack: u32,
+    /// It is the calling thread's alone.
+    _here: core::marker::PhantomData<*const ()>,
+}
+
+/// Does all of [`block`] that takes time, so that between the last look at what is waited for and the record of the wait a waker
+/// finds next to no time.
+///
+/// ```
+/// use exectrace::hooks::thread::{self, Reason};
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// let word = AtomicU32::new(1);
+/// if let Some(begun) = thread::prepare().block_if(Reason::Sync, || word.load(Ordering::SeqCst) == 0) {
+///     // Have the system wait while the word is 0. When it says that the word has changed:
+///     let refused = true;
+///     if refused { begun.refused() } else { thread::unblock() }
+/// }
+/// ```
+#[must_use]
+pub fn prepare() -> Prepared {
+    let thread = known::current_or_attach();
+    let mut stack = 0;
+    if records(RECORD_BLOCKING)
+        && let Some(entered) = thread.and_then(Entered::quietly_on)
+    {
+        stack = stacks::capture(&entered, Leaf::None);
     }
-    let Some(entered) = Entered::on(t) else { return };
-    let stack = stacks::capture(&entered, Leaf::None);
-    let Some(mut s) = entered.section() else { return };
-    let now = s.now();
-    if !s.ensure_running(now) {
-        return;
+    Prepared { thread, stack, _here: core::marker::PhantomData }
+}
+
+impl Prepared {
+    /// Records that the thread waits, if `still` then says that it has to. `None` if it said no.
+    ///
+    /// `still` runs while an event is being written: it should do no more than look. What it would record is lost, and counted.
+    pub fn block_if(self, reason: Reason, still: impl FnOnce() -> bool) -> Option<Begun> {
+        let Some(t) = self.thread else { return still().then_some(Begun(None)) };
+        // Before the look: a trace that starts between the two sees at worst a thread wait for nothing, for a moment.
+        t.activity.store(activity::WAITING, Ordering::Relaxed);
+        let begun =
+            if records(RECORD_BLOCKING) { self.record(t, reason, still) } else { still().then_some(Begun(None)) };
+        if begun.is_none() {
+            t.activity.store(activity::RUNNING, Ordering::Relaxed);
+        }
+        begun
     }
+
+    fn record(self, t: &'static Thread, reason: Reason, still: impl FnOnce() -> bool) -> Option<Begun> {
+        let untold = |still: bool| still.then_some(Begun(None));
+        let Some(entered) = Entered::on(t) else { return untold(still()) };
+        let Some(mut s) = entered.section() else { return untold(still()) };
+        let now = s.now();
+        if !s.ensure_running(now) {
+            return untold(still());
+        }
+        let reason = reason_string(&s, reason, self.stack);
+        let stack = s.stack(self.stack);
+        still().then(|| Begun(s.block(now, reason, stack)))
+    }
+}
+
+/// A wait that has begun, as it was recorded, if it was. It ends by [`unblock`], or by [`Begun::refused`].
+#[derive(Clone, Copy, Debug)]
+pub struct Begun(Option<section::Blocked>);
+
+impl Begun {
+    /// The system refused to let the thread wait, because what it was to wait for had happened: as [`unblock`], but as if nothing
+    /// had been recorded, where that is still possible.
+    pub fn refused(self) {
+        if let Begun(Some(blocked)) = self
+            && let Some(t) = known::current()
+            && let Some(entered) = Entered::quietly_on(t)
+            && let Some(mut s) = entered.section()
+            && s.unblock_untold(&blocked)
+        {
+            t.activity.store(activity::RUNNING, Ordering::Relaxed);
+            t.wait_is_over();
+            return;
+        }
+        unblock();
+    }
+}
+
+/// The wire id of why a thread waits at `stack`.
+fn reason_string(s: &section::Section<'_>, reason: Reason, stack: u32) -> u64 {
     let fixed = match reason {
-        Reason::Sync => None,
-        Reason::CondWait => Some(Fixed::CondWait),
-        Reason::Select => Some(Fixed::Select),
-        Reason::Network => Some(Fixed::Network),
-        Reason::Sleep => Some(Fixed::Sleep),
-        Reason::Join => Some(Fixed::Join),
+        Reason::Sync if stack != 0 => return tables::reason(stack, stacks::reason(stack), s.parity()),
+        Reason::Sync => Fixed::Sync,
+        Reason::CondWait => Fixed::CondWait,
+        Reason::Select => Fixed::Select,
+        Reason::Network => Fixed::Network,
+        Reason::Sleep => Fixed::Sleep,
+        Reason::Join => Fixed::Join,
     };
-    let reason = match fixed {
-        None if stack != 0 => tables::reason(stack, stacks::reason(stack), s.parity()),
-        fixed => s.name(fixed.unwrap_or(Fixed::Sync).id()),
-    };
-    let stack = s.stack(stack);
-    s.block(now, reason, stack);
+    s.name(fixed.id())
 }
 
 /// The calling thread's wait is over, whoever ended it.
 pub fn unblock() {
     let Some(t) = known::current_or_attach() else { return };
     t.activity.store(activity::RUNNING, Ordering::Relaxed);
+    t.wait_is_over();
     if !records(RECORD_BLOCKING) {
         return;
     }
@@ -114,55 +192,55 @@ pub fn unblock() {
     s.ensure_running(now);
 }
 
-/// A thread that may be woken: plain data, to be kept beside what it waits for. All zero is nobody.
+/// A wait that may be ended by another thread: plain data, to be kept beside what is waited for. All zero is nobody's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiter {
     /// Index of the thread plus one.
     thread: u32,
-    /// The low half of its goroutine's number: tells it from a later owner of the entry.
-    goid: u32,
+    /// How many waits of that entry were over: tells this one from later ones, also of a later thread.
+    wait: u32,
 }
 
 impl Waiter {
     /// Nobody.
-    pub const NONE: Waiter = Waiter { thread: 0, goid: 0 };
+    pub const NONE: Waiter = Waiter { thread: 0, wait: 0 };
 
     /// As one word, for tables of atomics; 0 is nobody.
     #[must_use]
     pub const fn to_word(self) -> u64 {
-        (self.thread as u64) << 32 | self.goid as u64
+        (self.thread as u64) << 32 | self.wait as u64
     }
 
     /// The inverse of [`to_word`](Waiter::to_word).
     #[must_use]
     pub const fn from_word(w: u64) -> Waiter {
-        Waiter { thread: (w >> 32) as u32, goid: w as u32 }
+        Waiter { thread: (w >> 32) as u32, wait: w as u32 }
     }
 
     fn of(t: &Thread) -> Waiter {
-        Waiter { thread: t.index.load(Ordering::Relaxed) + 1, goid: t.goid.load(Ordering::Relaxed) as u32 }
+        Waiter { thread: t.index.load(Ordering::Relaxed) + 1, wait: t.waits.load(Ordering::Relaxed) }
     }
 }
 
-/// The calling thread as one that may be woken.
+/// The next wait of the calling thread, from [`block`] to [`unblock`], or the one that it is in.
 #[must_use]
 pub fn waiter() -> Waiter {
     known::current_or_attach().map_or(Waiter::NONE, Waiter::of)
 }
 
-/// The calling thread is about to wake `w`: records who woke whom. Call it before the real wake-up.
+/// The calling thread is about to end the wait `w`: records who woke whom, unless that wait is over. Call it before the real
+/// wake-up.
 pub fn wake(w: Waiter) {
     if w == Waiter::NONE || !records(RECORD_BLOCKING) {
         return;
     }
     let Some(of) = w.thread.checked_sub(1).and_then(known::by_index) else { return };
-    let goid = of.goid.load(Ordering::Relaxed);
-    if goid as u32 != w.goid {
+    if of.waits.load(Ordering::Relaxed) != w.wait {
         return;
     }
     let Some(entered) = Entered::new() else { return };
     let stack = stacks::capture(&entered, Leaf::None);
-    section::wake(&entered, of, goid, stack);
+    section::wake(&entered, of, w.wait, stack);
 }
 
 /// A thread that is about to be created: plain data for its start routine.
@@ -239,9 +317,6 @@ pub fn born(b: Birth) {
     let Some(mut s) = entered.section() else { return };
     let now = s.now();
     s.ensure_running(now);
-    drop(s);
-    // The others are sampled from their announcement on, which for this one was its creator's.
-    samples::watch(entered.thread);
 }
 
 #[cfg(all(

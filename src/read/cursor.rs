@@ -289,7 +289,7 @@ mod tests {
         // Four in a row from one load, in all combinations of lengths from 1 to 5 bytes.
         for combination in 0..5u32.pow(4) {
             let lengths = [0, 1, 2, 3].map(|k| combination / 5u32.pow(k) % 5);
-            let values = lengths.map(|n| (1u64 << (7 * n)) | u64::from(combination) % (1 << (7 * n)));
+            let values = lengths.map(|n| (1u64 << (7 * n)) | (u64::from(combination) % (1 << (7 * n))));
             let mut window = [0xffu8; WINDOW];
             let mut end = 1;
             for v in values {

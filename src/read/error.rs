@@ -107,6 +107,16 @@ impl Error {
         self.0.go_is_silent
     }
 
+    /// A generation that is not whole, for rooms that take traces apart by themselves.
+    pub(crate) fn of_generation(kind: ErrorKind, generation: u64, offset: u64, text: &str) -> Error {
+        Fault::new(kind, text).at((generation != 0).then_some(generation), None, Some(offset))
+    }
+
+    pub(crate) fn with_whole_bytes(mut self, bytes: u64) -> Error {
+        self.set_whole_bytes(bytes);
+        self
+    }
+
     pub(super) fn set_whole_bytes(&mut self, bytes: u64) {
         self.0.whole_bytes = bytes;
     }

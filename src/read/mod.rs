@@ -66,6 +66,9 @@ mod intern;
 
 mod private;
 
+mod allocations;
+
+pub mod batches;
 pub mod wire;
 
 mod error;
@@ -87,6 +90,7 @@ mod order;
 
 mod drive;
 
+pub use allocations::{Allocation, AllocationContext, AllocationKind, AllocationRecords, Allocations};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, EventKind};
 pub use generation::{ExperimentalBatch, Frame, FrameIndex, Generation, Stack};

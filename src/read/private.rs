@@ -4,7 +4,7 @@
 
 use super::error::{Error, Faulty, fault};
 use super::table::Fields;
-use super::{ExperimentalBatch, Generation, ThreadId, Time};
+use super::{Allocations, ExperimentalBatch, Generation, ThreadId, Time};
 use crate::format::EXPERIMENT_ALLOC_FREE;
 use crate::format::private::{PRIVATE, Section as Kind};
 use crate::format::varint::unzigzag;
@@ -30,6 +30,8 @@ pub enum Private<'a> {
     Series(Vec<Series<'a>>),
     /// Files mapped with code.
     Modules(Vec<Module<'a>>),
+    /// Allocations and frees of a thread.
+    Allocations(Allocations<'a>),
     /// A section that this version does not know: its number and its bytes.
     Unknown(u8, &'a [u8]),
 }
@@ -65,13 +67,13 @@ impl Generation {
         self.experimental_batches()
             .filter(|b| b.experiment == EXPERIMENT_ALLOC_FREE && b.data.first() == Some(&PRIVATE))
             .map(|b| {
-                let content = decode(&b).map_err(|f| f.at(Some(self.number), b.thread.some(), None))?;
+                let content = decode(&b, self.number).map_err(|f| f.at(Some(self.number), b.thread.some(), None))?;
                 Ok(Section { thread: b.thread, time: b.time, content })
             })
     }
 }
 
-fn decode<'a>(batch: &ExperimentalBatch<'a>) -> Faulty<Private<'a>> {
+fn decode<'a>(batch: &ExperimentalBatch<'a>, generation: u64) -> Faulty<Private<'a>> {
     let mut d = Fields::after_first_byte(batch.data);
     let Some(number) = d.byte() else { return Err(fault!(Table, "an empty private section")) };
     match Kind::from_wire(number) {
@@ -98,6 +100,9 @@ fn decode<'a>(batch: &ExperimentalBatch<'a>) -> Faulty<Private<'a>> {
                 all.push(Module { start, end, file_offset, build_id: text(&mut d)?, path: text(&mut d)? });
             }
             Ok(Private::Modules(all))
+        }
+        Some(Kind::Allocations) => {
+            Ok(Private::Allocations(Allocations::new(&mut d, generation, batch.thread, batch.time)?))
         }
         None => Ok(Private::Unknown(number, d.rest)),
     }

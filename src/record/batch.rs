@@ -16,7 +16,28 @@ pub(crate) struct Batch {
     last_ns: u64,
 }
 
+/// A place between two events of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    buffer: usize,
+    len: usize,
+    base_ns: u64,
+    last_ns: u64,
+}
+
 impl Batch {
+    /// Where the next event will stand.
+    pub(crate) fn mark(&self) -> Mark {
+        let buffer = self.buffer.as_ref().map_or(0, |b| b.start().addr());
+        Mark { buffer, len: self.len, base_ns: self.base_ns, last_ns: self.last_ns }
+    }
+
+    /// Takes back the events that were written since `to`, a mark of this same buffer.
+    pub(crate) fn rewind(&mut self, to: Mark) {
+        debug_assert_eq!((self.mark().buffer, self.base_ns), (to.buffer, to.base_ns));
+        (self.len, self.last_ns) = (to.len, to.last_ns);
+    }
+
     /// Whether `bytes` more can be written.
     #[inline(always)]
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
@@ -87,6 +108,23 @@ impl Batch {
         }
         self.len += p as usize - begin as usize;
         self.last_ns = at_ns;
+    }
+
+    /// Where the next byte goes, if there is room for `bytes` more: for who writes records of his own.
+    #[inline(always)]
+    pub(crate) fn space(&mut self, bytes: usize) -> Option<*mut u8> {
+        let buffer = self.buffer.as_ref()?;
+        // SAFETY: `len` is within the buffer.
+        (self.len + bytes <= BUFFER_BYTES).then(|| unsafe { buffer.start().add(self.len) })
+    }
+
+    /// Takes in what was written.
+    ///
+    /// # Safety
+    /// `n` bytes were written at the place that [`space`](Self::space) gave for at least as many.
+    #[inline(always)]
+    pub(crate) unsafe fn wrote(&mut self, n: usize) {
+        self.len += n;
     }
 
     /// Writes raw bytes, for tables.

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::format::{Kind, varint};
+use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, varint};
 use crate::sys::event::Event;
 use crate::sys::lock::Lock;
 use crate::sys::pages;
@@ -47,6 +47,8 @@ pub(crate) enum Content {
     Events,
     /// A string table.
     Strings,
+    /// Private data: the payload of an experimental batch.
+    Private,
     /// Complete batches of several threads.
     Batches,
 }
@@ -197,7 +199,7 @@ impl Pool {
 
     /// Sends the last batch of a thread that ends. A small one is copied, and its buffer is free at once.
     pub(crate) fn bury(&self, chunk: Chunk) {
-        let head = 1 + 4 * varint::MAX_BYTES;
+        let head = 2 + 4 * varint::MAX_BYTES;
         if chunk.len > REMAINS_BYTES {
             return self.send(chunk);
         }
@@ -217,9 +219,13 @@ impl Pool {
                 }
             },
         };
-        let mut bytes = [0u8; 1 + 4 * varint::MAX_BYTES];
+        let mut bytes = [0u8; 2 + 4 * varint::MAX_BYTES];
         bytes[0] = Kind::EventBatch as u8;
         let mut n = 1;
+        if chunk.content == Content::Private {
+            bytes[..2].copy_from_slice(&[Kind::ExperimentalBatch as u8, EXPERIMENT_ALLOC_FREE]);
+            n = 2;
+        }
         for v in [u64::from(chunk.generation), u64::from(chunk.tid), chunk.base_ns, chunk.len as u64] {
             n += varint::write(&mut bytes[n..], v);
         }

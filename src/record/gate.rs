@@ -84,6 +84,11 @@ impl Gate {
         self.adopted.load(Ordering::Relaxed)
     }
 
+    /// Whether the owner is in a section at the moment: then its state may be about to change.
+    pub(crate) fn is_open(&self) -> bool {
+        self.writing.load(Ordering::Acquire) != 0
+    }
+
     /// Tells the closer that the open section is one of `generation`. Release pairs with [`quiesce`](Self::quiesce).
     pub(crate) fn adopt(&self, generation: u32) {
         self.adopted.store(generation, Ordering::Release);

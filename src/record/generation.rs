@@ -17,7 +17,7 @@ use super::tables::Tables;
 use super::thread::{self, Thread, life};
 use super::tracer::{RECORD, RECORD_HEAP};
 use super::wire::{self, Events, Table, put, put_text};
-use super::{modules, string_table};
+use super::{allocations, modules, string_table};
 use crate::format::private::{Section as Private, meta, series};
 use crate::format::{GoStatus, Kind, NO_THREAD, ProcStatus, Version};
 use crate::sys::thread::NAME_BYTES;
@@ -35,6 +35,7 @@ pub(crate) struct Lost {
     pub(crate) full: u64,
     pub(crate) reentrant: u64,
     pub(crate) samples: u64,
+    pub(crate) allocations: u64,
 }
 
 pub(crate) struct Closer {
@@ -131,6 +132,7 @@ impl Closer {
             full: now.full.saturating_sub(before.full),
             reentrant: now.reentrant.saturating_sub(before.reentrant),
             samples: now.samples.saturating_sub(before.samples),
+            allocations: now.allocations.saturating_sub(before.allocations),
         }
     }
 
@@ -229,6 +231,7 @@ impl Closer {
             full: now.full.saturating_sub(last.full),
             reentrant: now.reentrant.saturating_sub(last.reentrant),
             samples: now.samples.saturating_sub(last.samples),
+            allocations: now.allocations.saturating_sub(last.allocations),
         }
     }
 
@@ -333,7 +336,11 @@ impl Closer {
     fn rest_of(&mut self, out: &mut Vec<u8>, n: u32, t: &Thread) {
         let parity = (n & 1) as usize;
         let tid = t.tid.load(Ordering::Relaxed);
-        for (cell, content) in [(&t.events[parity], Content::Events), (&t.strings[parity], Content::Strings)] {
+        for (cell, content) in [
+            (&t.events[parity], Content::Events),
+            (&t.strings[parity], Content::Strings),
+            (&t.allocations[parity], Content::Private),
+        ] {
             // SAFETY: the closer, of a generation that has quiesced: the owner does not touch this parity's batches until
             // the generation after the next opens.
             let batch = unsafe { cell.get() };
@@ -342,7 +349,7 @@ impl Closer {
                 if content == Content::Events && t.stw_open[parity].swap(0, Ordering::Relaxed) != 0 {
                     chunk = end_stw(chunk);
                 }
-                wire::batch(out, n, u64::from(tid), chunk.base_ns, chunk.bytes());
+                wire::chunk(out, tid, &chunk);
             }
             self.pool.give_back(chunk.buffer);
         }
@@ -378,6 +385,7 @@ impl Closer {
             (meta::WALL_NS, wall_ns),
             (meta::LOST_EVENTS, lost.full + lost.reentrant),
             (meta::LOST_SAMPLES, lost.samples),
+            (meta::LOST_ALLOCATIONS, lost.allocations),
             (meta::HEAP_QUANTUM, self.heap_quantum),
         ] {
             put_pair(key, &value.to_string());
@@ -443,7 +451,7 @@ pub(crate) fn abandon(pool: &Pool) {
     for t in thread::all() {
         t.gate.quiesce(u32::MAX, os::yield_now);
         for parity in 0..2 {
-            for cell in [&t.events[parity], &t.strings[parity]] {
+            for cell in [&t.events[parity], &t.strings[parity], &t.allocations[parity]] {
                 // SAFETY: no generation is open and no section is: nobody but the closer touches batches.
                 if let Some((buffer, ..)) = unsafe { cell.get() }.take() {
                     pool.give_back(buffer);
@@ -503,9 +511,7 @@ fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>
         );
         match chunk.content {
             Content::Batches => to.extend_from_slice(chunk.bytes()),
-            Content::Events | Content::Strings => {
-                wire::batch(to, chunk.generation, u64::from(chunk.tid), chunk.base_ns, chunk.bytes());
-            }
+            Content::Events | Content::Strings | Content::Private => wire::chunk(to, chunk.tid, &chunk),
         }
         pool.give_back(chunk.buffer);
     }
@@ -570,10 +576,15 @@ fn series_name(s: Series) -> String {
 }
 
 fn lost_so_far() -> Lost {
-    let mut lost = Lost { samples: u64::from(samples::LOST.load(Ordering::Relaxed)), ..Lost::default() };
+    let mut lost = Lost {
+        samples: u64::from(samples::LOST.load(Ordering::Relaxed)),
+        allocations: allocations::lost_elsewhere(),
+        ..Lost::default()
+    };
     for t in thread::all() {
         lost.full += t.lost_full.load(Ordering::Relaxed);
         lost.reentrant += t.lost_reentrant.load(Ordering::Relaxed);
+        lost.allocations += t.lost_allocations.load(Ordering::Relaxed);
     }
     lost
 }

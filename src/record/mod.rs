@@ -31,6 +31,8 @@
 //! 9. In the child of a `fork` the trace is off and nothing of the parent's sink is touched. *Otherwise* bytes are written twice.
 
 #[cfg(not(loom))]
+pub(crate) mod allocations;
+#[cfg(not(loom))]
 pub(crate) mod batch;
 #[cfg(not(loom))]
 pub(crate) mod buffer;
@@ -53,6 +55,8 @@ pub(crate) mod reasons;
 pub(crate) mod region;
 #[cfg(not(loom))]
 pub(crate) mod ring;
+#[cfg(not(loom))]
+pub(crate) mod sampled;
 #[cfg(not(loom))]
 pub(crate) mod samples;
 #[cfg(not(loom))]

@@ -26,6 +26,7 @@ fixed! {
     Preempted = "preempted";
     SweepTermination = "GC sweep termination";
     MarkTermination = "GC mark termination";
+    MinorCollection = "GC minor collection";
 }
 
 static IDS: [AtomicU32; TEXTS.len()] = [const { AtomicU32::new(0) }; TEXTS.len()];

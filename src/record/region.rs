@@ -56,6 +56,15 @@ impl OpenRegions {
             && self.open[at.depth as usize - 1].serial == at.serial
     }
 
+    /// The task and the name's number of the innermost region in trace `trace`; zeros if none is open.
+    #[inline(always)]
+    pub(crate) fn innermost(&self, trace: u32) -> (u64, u32) {
+        if self.depth == 0 || self.trace != trace {
+            return (0, 0);
+        }
+        self.open.get(self.depth as usize - 1).map_or((0, 0), |open| (open.task, open.name))
+    }
+
     /// Takes the innermost region out, if at least `depth` are open.
     pub(crate) fn pop_down_to(&mut self, depth: u32) -> Option<OpenRegion> {
         if self.depth < depth.max(1) {

@@ -6,18 +6,20 @@
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use super::batch::SECTION_BYTES;
+use super::batch::{Mark, SECTION_BYTES};
 use super::buffer::{Content, Pool};
 use super::clock::CLOCK;
 use super::gate::Generation;
-use super::reasons::Fixed;
 use super::region::Position;
+use super::stacks;
 use super::state::{self, GONE, Word};
 use super::string_table::{self, NameId};
-use super::thread::{self, Entered, Thread, activity, bump, life};
-use super::{obituary, stacks};
+use super::thread::{Entered, Thread, bump};
 use crate::format::{GoStatus, Kind, NO_THREAD, ProcStatus};
-use crate::sys::{barrier, clock, thread as os};
+use crate::sys::{barrier, clock};
+
+mod last;
+pub(crate) use last::{end, forget_reserved};
 
 /// The generation that is open. Written by the closer, at start and at stop.
 pub(crate) static GENERATION: Generation = Generation::new();
@@ -91,18 +93,35 @@ impl Entered {
     pub(crate) fn section(&self) -> Option<Section<'_>> {
         Section::open(self.thread)
     }
+
+    /// The same for who counts what he loses, or tries again.
+    #[inline(always)]
+    pub(crate) fn try_section(&self) -> Result<Section<'_>, NoSection> {
+        Section::try_open(self.thread)
+    }
 }
 
 impl<'t> Section<'t> {
     #[inline(always)]
     fn open(thread: &'t Thread) -> Option<Section<'t>> {
-        let generation = thread.gate.open(&GENERATION, barrier::light)?;
+        match Section::try_open(thread) {
+            Ok(section) => Some(section),
+            Err(NoSection::Off) => None,
+            Err(NoSection::NoBuffer) => {
+                bump(&thread.lost_full, 1);
+                None
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn try_open(thread: &'t Thread) -> Result<Section<'t>, NoSection> {
+        let generation = thread.gate.open(&GENERATION, barrier::light).ok_or(NoSection::Off)?;
         let mut s = Section { thread, generation };
         if thread.gate.adopted() == generation && s.batch().has_room(SECTION_BYTES) || s.open_slow() {
-            return Some(s);
+            return Ok(s);
         }
-        bump(&thread.lost_full, 1);
-        None
+        Err(NoSection::NoBuffer)
     }
 
     #[cold]
@@ -153,12 +172,17 @@ impl<'t> Section<'t> {
         unsafe { self.thread.strings[self.parity()].get() }
     }
 
+    pub(crate) fn allocations(&mut self) -> &mut super::batch::Batch {
+        // SAFETY: as for `batch`.
+        unsafe { self.thread.allocations[self.parity()].get() }
+    }
+
     #[inline(always)]
     pub(crate) fn parity(&self) -> usize {
         (self.generation & 1) as usize
     }
 
-    fn pool(&self) -> Option<&'static Pool> {
+    pub(crate) fn pool(&self) -> Option<&'static Pool> {
         // SAFETY: null, or the pool of this trace, which is freed only when every section has ended.
         unsafe { POOL.load(Ordering::Acquire).as_ref() }
     }
@@ -185,7 +209,7 @@ impl<'t> Section<'t> {
         self.batch().has_room(SECTION_BYTES) || self.refill()
     }
 
-    fn tid(&self) -> u32 {
+    pub(crate) fn tid(&self) -> u32 {
         self.thread.tid.load(Ordering::Relaxed)
     }
 
@@ -378,14 +402,34 @@ impl<'t> Section<'t> {
     ///
     /// One that has stopped the world goes on running in the trace, as in Go's: it waits for the others to stop. (The end that
     /// the closer writes for a stop-the-world that outlasts its generation needs a goroutine that runs.)
-    pub(crate) fn block(&mut self, at_ns: u64, reason: u64, stack: u64) {
-        if self.thread.stw.load(Ordering::Relaxed) != 0 {
-            return;
+    pub(crate) fn block(&mut self, at_ns: u64, reason: u64, stack: u64) -> Option<Blocked> {
+        let t = self.thread;
+        if t.stw.load(Ordering::Relaxed) != 0 {
+            return None;
         }
+        let (before, processor_before) = (self.batch().mark(), t.processor.get());
         self.emit(Kind::GoBlock, at_ns, [reason, stack]);
         self.processor_stop(at_ns);
-        let w = self.thread.go.get();
-        self.thread.go.set(w.with_state(state::go(GoStatus::Waiting)));
+        let (after, running) = (self.batch().mark(), t.go.get());
+        let waiting = running.with_state(state::go(GoStatus::Waiting));
+        t.go.set(waiting);
+        Some(Blocked { running, waiting, processor_before, processor: t.processor.get(), before, after })
+    }
+
+    /// The wait that `b` is the record of has not taken place: takes the record back, if nothing has come after it and no waker has
+    /// told of its end. Returns whether it has been taken back.
+    pub(crate) fn unblock_untold(&mut self, b: &Blocked) -> bool {
+        let t = self.thread;
+        if self.generation != b.waiting.generation || t.processor.get() != b.processor || self.batch().mark() != b.after
+        {
+            return false;
+        }
+        if !t.go.replace(b.waiting, b.running) {
+            return false;
+        }
+        t.processor.set(b.processor_before);
+        self.batch().rewind(b.before);
+        true
     }
 
     /// The thread enters a system call.
@@ -602,10 +646,13 @@ impl<'t> Section<'t> {
     fn hand_over(&mut self) {
         let Some(pool) = self.pool() else { return };
         let (generation, tid) = (self.generation, self.tid());
-        for (content, empty) in
-            [(Content::Events, self.batch().is_empty()), (Content::Strings, self.strings().is_empty())]
-        {
-            let batch = if content == Content::Events { self.batch() } else { self.strings() };
+        for content in [Content::Events, Content::Strings, Content::Private] {
+            let batch = match content {
+                Content::Events => self.batch(),
+                Content::Strings => self.strings(),
+                _ => self.allocations(),
+            };
+            let empty = batch.is_empty();
             match batch.take_chunk(content, generation, tid) {
                 Some(chunk) if empty => pool.give_back(chunk.buffer),
                 Some(chunk) => pool.bury(chunk),
@@ -613,6 +660,27 @@ impl<'t> Section<'t> {
             }
         }
     }
+}
+
+/// The record of a wait's begin. What the states were and are, and what was written, by which it can be told later whether
+/// anything has happened since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocked {
+    running: Word,
+    waiting: Word,
+    processor_before: Word,
+    processor: Word,
+    before: Mark,
+    after: Mark,
+}
+
+/// Why there is no section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSection {
+    /// Tracing is off.
+    Off,
+    /// No buffer is left.
+    NoBuffer,
 }
 
 /// What came of an attempt to bring the thread to "running".
@@ -633,111 +701,26 @@ enum Unblocked {
     Later,
 }
 
-/// The calling thread is about to wake thread `of`, which is waiting as goroutine `goid`: records who woke whom.
-pub(crate) fn wake(entered: &Entered, of: &Thread, goid: u64, stack: u32) {
-    // Each round is a new section, and a later generation is opened only by the closer: a few rounds at the most.
+/// The calling thread is about to end a wait of thread `of`, the one after `wait` others: records who woke whom.
+pub(crate) fn wake(entered: &Entered, of: &Thread, wait: u32, stack: u32) {
+    // Each round is a new section. A later generation is opened only by the closer, and one who is in the middle of saying that it
+    // waits needs some tens of nanoseconds for it: after that many rounds something else is going on, such as a lost processor.
     for _ in 0..100 {
         let Some(mut s) = entered.section() else { return };
         let trace = TRACE.load(Ordering::Relaxed);
-        if of.go_trace.load(Ordering::Acquire) != trace || of.goid.load(Ordering::Relaxed) != goid {
+        if of.go_trace.load(Ordering::Acquire) != trace || of.waits.load(Ordering::Relaxed) != wait {
             return;
         }
         let now = s.now();
         if !s.ensure_running(now) {
             return;
         }
+        let about_to_wait = of.gate.is_open();
         let stack = s.stack(stack);
-        if s.unblock(of, now, stack) != Unblocked::Later {
-            return;
-        }
-    }
-}
-
-/// The thread ends: says so in the trace and hands its buffers over. Returns whether its entry may be given to another at once;
-/// otherwise the closer does that.
-pub(crate) fn end(t: &'static Thread) -> bool {
-    super::samples::unwatch(t);
-    t.busy.store(thread::busy::HOOK, Ordering::Relaxed);
-    let mut told = true;
-    if GENERATION.is_open() && t.go_trace.load(Ordering::Relaxed) == TRACE.load(Ordering::Relaxed) {
-        let section = Section::open(t);
-        // No section: either there is no buffer left to say it in, or the trace has just ended, and nothing is owed to it.
-        let mut silent = section.is_none() && GENERATION.is_open();
-        if let Some(mut s) = section {
-            let now = s.now();
-            if s.ensure_running(now) {
-                told = s.end_of_thread(now);
-            } else {
-                silent = true;
-            }
-        }
-        if silent {
-            // The closer will say it, in the first generation that has heard nothing else of the thread.
-            t.set_name(os::own_name());
-            t.ended_silently.store(true, Ordering::Release);
-            told = false;
-        }
-    }
-    t.activity.store(activity::RUNNING, Ordering::Relaxed);
-    t.busy.store(thread::busy::NO, Ordering::Relaxed);
-    // While a generation is being closed, the closer still reads the states. Who has seen a generation open (or none) has seen
-    // that the one before it is closing: `CLOSING` is written before `GENERATION` and reset when all is read.
-    told && CLOSING.load(Ordering::SeqCst) == 0
-}
-
-/// An entry that was reserved for a thread which will not use it: its goroutine ends without having run.
-pub(crate) fn forget_reserved(entered: &Entered, child: &'static Thread) {
-    let mut named = true;
-    if let Some(mut s) = entered.section()
-        && let now = s.now()
-        && s.ensure_running(now)
-    {
-        let reason = s.name(Fixed::Preempted.id());
-        s.uncreate(child, now, reason);
-        named = obituary::write(s.parity(), child.goid.load(Ordering::Relaxed), [0; os::NAME_BYTES]);
-    }
-    let in_trace = child.go_trace.load(Ordering::Relaxed) == TRACE.load(Ordering::Relaxed);
-    if in_trace && GENERATION.is_open() && child.go.get().state() != GONE {
-        // That could not be written. The goroutine stays runnable in the trace, so its entry must stay too.
-        return;
-    }
-    if named && CLOSING.load(Ordering::SeqCst) == 0 {
-        thread::release(child);
-    } else {
-        child.life.store(life::ENDED, Ordering::Release);
-    }
-}
-
-impl Section<'_> {
-    /// The thread's last events. Returns false if its name could not be left: then its entry has to stay until the closer has
-    /// read it there.
-    fn end_of_thread(&mut self, now: u64) -> bool {
-        self.regions_end_all(now);
-        let t = self.thread;
-        if self.set_go_range(false) {
-            self.emit(Kind::GCMarkAssistEnd, now, []);
-        }
-        self.stw_end(now);
-        if self.set_processor_range(false) {
-            self.emit(Kind::GCSweepEnd, now, [0, 0]);
-        }
-        self.emit(Kind::GoDestroy, now, []);
-        t.go.set(t.go.get().gone());
-        self.processor_stop(now);
-        let name = os::own_name();
-        t.set_name(name);
-        let told = obituary::write(self.parity(), t.goid.load(Ordering::Relaxed), name);
-        self.hand_over();
-        told
-    }
-
-    fn regions_end_all(&mut self, now: u64) {
-        let trace = TRACE.load(Ordering::Relaxed);
-        while self.reserve() {
-            // SAFETY: the calling thread owns the cell and is inside a section.
-            let Some(open) = unsafe { self.thread.regions.get() }.pop(trace) else { return };
-            let name = self.name(open.name);
-            self.emit(Kind::UserRegionEnd, now, [open.task, name, 0]);
+        match s.unblock(of, now, stack) {
+            Unblocked::Later => {}
+            Unblocked::NotWaiting if about_to_wait => core::hint::spin_loop(),
+            Unblocked::Done | Unblocked::NotWaiting => return,
         }
     }
 }

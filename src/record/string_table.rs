@@ -48,14 +48,18 @@ unsafe impl Send for Arena {}
 pub(crate) fn hash(text: &[u8]) -> u64 {
     const K: [u64; 2] = [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db];
     let mut h = text.len() as u64 ^ K[0];
-    let mut chunks = text.chunks_exact(8);
-    for c in &mut chunks {
-        h = fold(h ^ u64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]), K[1]);
+    let (chunks, rest) = text.as_chunks::<8>();
+    for &c in chunks {
+        h = fold(h ^ u64::from_le_bytes(c), K[1]);
     }
-    let mut last = 0u64;
-    for (i, &b) in chunks.remainder().iter().enumerate() {
-        last |= u64::from(b) << (8 * i);
-    }
+    // The rest without a loop, by reads that overlap.
+    let last = match (text.last_chunk::<8>(), text.first_chunk::<4>(), text.last_chunk::<4>(), rest) {
+        (_, _, _, []) => 0,
+        (Some(&last), ..) => u64::from_le_bytes(last),
+        (None, Some(&a), Some(&b), _) => u64::from(u32::from_le_bytes(a)) | u64::from(u32::from_le_bytes(b)) << 32,
+        (_, _, _, &[a, .., b]) => u64::from(a) | u64::from(rest[rest.len() / 2]) << 8 | u64::from(b) << 16,
+        (_, _, _, &[a]) => u64::from(a),
+    };
     fold(h ^ last, K[0])
 }
 

@@ -7,10 +7,6 @@
 //! Every name is kept once and judged once; frames are three numbers. So a stack costs a table lookup for each program
 //! counter that was seen before, and the judgements below are comparisons of numbers.
 
-mod block_reason;
-mod function_path;
-mod internal;
-mod source_path;
 #[cfg(unix)]
 mod symbol_table;
 
@@ -19,9 +15,10 @@ use std::ffi::c_void;
 use std::ops::Range;
 
 use super::modules::{self, Module};
-pub use block_reason::BlockReason;
-use block_reason::Waits;
-use internal::{Entry, Role};
+pub use crate::names::block_reason::BlockReason;
+use crate::names::block_reason::{self, Waits};
+use crate::names::internal::{self, Entry, Role};
+use crate::names::{function_path, has_path, source_path};
 #[cfg(unix)]
 use symbol_table::SymbolTable;
 
@@ -217,11 +214,6 @@ impl Symbolizer {
         self.by_text.insert(text.into(), name);
         name
     }
-}
-
-/// Whether a function's name says where the function is, rather than what it is called only.
-fn has_path(name: &str) -> bool {
-    name.starts_with('<') || name.split('<').next().is_some_and(|name| name.contains("::"))
 }
 
 #[cfg(all(test, not(miri)))]

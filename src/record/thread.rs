@@ -64,8 +64,11 @@ pub(crate) struct HeapCounters {
     pub(crate) freed_bytes: AtomicU64,
     pub(crate) allocs: AtomicU64,
     pub(crate) frees: AtomicU64,
-    /// Allocated minus freed bytes beyond which an allocation, or below which a free, publishes the difference. Both 0 to
-    /// begin with, so that the first one does.
+    /// Allocated minus freed bytes beyond which an allocation, or below which a free, is looked at more closely. As the next two,
+    /// or such that each is while allocations are recorded; then also written by the starter of the trace.
+    pub(crate) attend_above: AtomicI64,
+    pub(crate) attend_below: AtomicI64,
+    /// The same for the heap's curve: beyond them the difference is published. Both 0 to begin with, so that the first one is.
     pub(crate) publish_above: AtomicI64,
     pub(crate) publish_below: AtomicI64,
     /// The part of the difference that has been added to the process-wide figure.
@@ -120,6 +123,9 @@ pub(crate) struct Thread {
     pub(crate) processor_trace: AtomicU32,
     /// The goroutine's number: never used twice. Written by whoever takes the thread out of the free list.
     pub(crate) goid: AtomicU64,
+    /// How many waits are over, of this thread and of those that had the entry before: so that a waker knows whether the wait it
+    /// means is still to be ended. Written by the owner, and by whoever takes the entry out of the free list.
+    pub(crate) waits: AtomicU32,
     /// The kernel's thread id, 0 while there is none.
     pub(crate) tid: AtomicU32,
     /// Position in the registry. Set once.
@@ -150,6 +156,17 @@ pub(crate) struct Thread {
     pub(crate) one_off: [AtomicU64; 2],
     pub(crate) events: [Owned<Batch>; 2],
     pub(crate) strings: [Owned<Batch>; 2],
+    pub(crate) allocations: [Owned<Batch>; 2],
+    /// What the encoding and the sampling of allocations go on from.
+    pub(crate) recorder: Owned<super::allocations::Recorder>,
+    /// The label of the innermost scope, a number of the string table; 0 for none. The owner's.
+    pub(crate) label: AtomicU32,
+    /// Bytes to allocate until the next sample, 0 if that is to be drawn; and the state of the random numbers. Written by the owner,
+    /// and while no allocations are sampled by the starter of a trace.
+    pub(crate) until_sample: AtomicU64,
+    pub(crate) random: AtomicU64,
+    /// Allocations and frees that could not be recorded. Written by the owner.
+    pub(crate) lost_allocations: AtomicU64,
     pub(crate) regions: Owned<OpenRegions>,
     pub(crate) recent: Owned<super::section::RecentStrings>,
     pub(crate) scratch: Owned<super::stacks::Scratch>,
@@ -284,9 +301,11 @@ fn take(to: u8) -> Option<&'static Thread> {
         }
     };
     t.goid.store(NEXT_GOID.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    t.wait_is_over();
     t.go_trace.store(0, Ordering::Relaxed);
     t.ended_silently.store(false, Ordering::Relaxed);
     t.stw.store(0, Ordering::Relaxed);
+    t.label.store(0, Ordering::Relaxed);
     // The starter of a trace may have met the last owner's end, and have left a timer on a thread that is no more.
     super::samples::unwatch(t);
     t.activity.store(activity::RUNNING, Ordering::Relaxed);
@@ -388,6 +407,16 @@ impl Notice {
         Notice(AtomicPtr::new(core::ptr::null_mut()))
     }
 
+    #[cfg_attr(
+        not(all(
+            target_os = "linux",
+            target_env = "gnu",
+            any(target_arch = "x86_64", target_arch = "aarch64"),
+            not(target_feature = "crt-static"),
+            not(miri)
+        )),
+        expect(dead_code, reason = "no hooks, no notices")
+    )]
     pub(crate) fn set(&self, f: fn()) {
         self.0.store(f as *mut (), Ordering::Release);
     }
@@ -435,6 +464,12 @@ impl Thread {
     /// The number of the thread's processor: 0 is the tracer's own.
     pub(crate) fn processor_id(&self) -> u64 {
         u64::from(self.index.load(Ordering::Relaxed)) + 1
+    }
+
+    /// A wait is over, or the entry changes hands: whoever still means to end that wait is too late. The owner's.
+    #[inline]
+    pub(crate) fn wait_is_over(&self) {
+        self.waits.store(self.waits.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn set_name(&self, name: [u8; os::NAME_BYTES]) {
@@ -627,6 +662,8 @@ pub(crate) unsafe fn after_fork() {
             let (events, strings) = unsafe { (t.events[parity].get(), t.strings[parity].get()) };
             events.forget();
             strings.forget();
+            // SAFETY: as above.
+            unsafe { t.allocations[parity].get() }.forget();
             t.stw_open[parity].store(0, Ordering::Relaxed);
         }
         if me.is_some_and(|m| core::ptr::eq(m, t)) {

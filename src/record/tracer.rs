@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::allocations::{self, Allocations};
 use super::buffer::Pool;
 use super::clock::CLOCK;
 use super::gc_world::WORLD;
@@ -39,6 +40,8 @@ const SAMPLE_HZ_MAX: u32 = 1000;
 /// Shorter periods only move the cost of closing.
 const PERIOD_MIN: Duration = Duration::from_micros(50);
 
+/// Waits and wakes that could not be matched, since the program began. Counted by those who try.
+pub(crate) static UNMATCHED: AtomicU64 = AtomicU64::new(0);
 /// What is recorded, besides what the program says itself. Read by hooks.
 pub(crate) static RECORD: AtomicU32 = AtomicU32::new(0);
 pub(crate) const RECORD_HEAP: u32 = 1;
@@ -84,6 +87,7 @@ pub struct Tracer {
     sample_hz: u32,
     memory_limit: Option<u64>,
     record: u32,
+    allocations: allocations::Options,
 }
 
 impl Default for Tracer {
@@ -105,6 +109,7 @@ impl Tracer {
             sample_hz: SAMPLE_HZ,
             memory_limit: None,
             record: RECORD_HEAP | RECORD_BLOCKING | RECORD_SYSCALLS,
+            allocations: allocations::Options::DEFAULT,
         }
     }
 
@@ -164,6 +169,40 @@ impl Tracer {
     /// Whether the heap's size is recorded; it is by default, where [`Alloc`](crate::Alloc) is the global allocator.
     pub const fn heap(self, on: bool) -> Tracer {
         self.recording(RECORD_HEAP, on)
+    }
+
+    /// Which allocations are recorded, beside the heap's size; none by default. They need [`Alloc`](crate::Alloc) as the global
+    /// allocator, and are what `exectrace heap` answers from. What the trace's own writer allocates is not among them.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use exectrace::{Allocations, Tracer};
+    ///
+    /// // For ever, in production:
+    /// let production = Tracer::new().allocations(Allocations::SAMPLED);
+    /// // To the last byte, while looking for something:
+    /// let investigation = Tracer::new().allocations(Allocations::All);
+    /// # production.start(std::io::sink())?;
+    /// # Ok(()) }
+    /// ```
+    pub const fn allocations(mut self, which: Allocations) -> Tracer {
+        self.allocations.which = which;
+        self
+    }
+
+    /// Whether frees are recorded with their stacks, beside those of the allocations; they are by default. Without them recording
+    /// [all](Allocations::All) allocations costs about a third less.
+    pub const fn free_stacks(mut self, on: bool) -> Tracer {
+        self.allocations.free_stacks = on;
+        self
+    }
+
+    /// How long an allocation may wait for room when the sink is slower than the program; not at all by default: then it goes
+    /// unrecorded, and counts in [`Stats::lost_allocations`]. Once a thread has waited so long in vain it does not wait again before it has
+    /// found room. Nothing else than the recording of allocations ever waits.
+    pub const fn back_pressure(mut self, at_most: Duration) -> Tracer {
+        self.allocations.wait = at_most;
+        self
     }
 
     /// Whether waiting and waking are recorded; they are by default, where [`interpose!`](crate::interpose) is in place.
@@ -282,6 +321,7 @@ impl Tracer {
         QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
         POOL.store(Arc::as_ptr(&pool).cast_mut(), Ordering::Release);
         GENERATION.set(generation);
+        allocations::begin(&self.allocations);
         shared.opened.store(true, Ordering::Release);
         pool.bell.ring();
         for t in thread::all() {
@@ -375,6 +415,7 @@ fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
     if let Some(thread) = running.thread.take() {
         thread.join();
     }
+    allocations::end();
     thread::end_trace();
     SAMPLE_PERIOD_NS.store(0, Ordering::Relaxed);
     QUANTUM.store(HEAP_QUANTUM as u64, Ordering::Relaxed);
@@ -398,7 +439,9 @@ fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
         lost_events_full: outcome.lost.full,
         lost_events_reentrant: outcome.lost.reentrant,
         lost_samples: outcome.lost.samples,
+        lost_allocations: outcome.lost.allocations,
         stacks_lost: stacks::lost(),
+        unmatched_waits: UNMATCHED.load(Ordering::Relaxed),
     };
     match outcome.error {
         None => (outcome.sink, Ok(stats)),
@@ -438,6 +481,7 @@ extern "C" fn in_child() {
     // Numbers of generations are not used twice: the next one comes after all that any thread was in.
     LAST_GENERATION.fetch_max(thread::last_adopted().max(GENERATION.get()) + 1, Ordering::Relaxed);
     GENERATION.set(0);
+    allocations::end();
     super::section::CLOSING.store(0, Ordering::Relaxed);
     POOL.store(core::ptr::null_mut(), Ordering::Relaxed);
     SAMPLE_PERIOD_NS.store(0, Ordering::Relaxed);
@@ -545,14 +589,21 @@ pub struct Stats {
     pub bytes: u64,
     /// Generations written.
     pub generations: u32,
-    /// Events that were not recorded because no buffer was left: the sink was too slow for the bound on buffers.
+    /// Events that were not recorded because no buffer was left, the sink being too slow for the bound on buffers; or for which
+    /// another bound was reached: names of regions and tasks, and regions open on one thread.
     pub lost_events_full: u64,
     /// Events that came while another was being recorded on the same thread: in signal handlers.
     pub lost_events_reentrant: u64,
     /// CPU samples that came while an event was being recorded, or found no room.
     pub lost_samples: u64,
+    /// Allocations, reallocations and frees that were not recorded though [`Tracer::allocations`] asks for them: no buffer was left, or
+    /// they happened inside an event, or on a thread after its end.
+    pub lost_allocations: u64,
     /// Stacks that found no room in the stack table: their events have none. Counted since the program began.
     pub stacks_lost: u64,
+    /// Waits and wakes that found no room in the table of those who wait, or could not have its lock: the trace does not say who
+    /// woke whom there. Counted since the program began.
+    pub unmatched_waits: u64,
 }
 
 impl Stats {

@@ -1,5 +1,6 @@
 //! Batches as bytes, on the writer's side.
 
+use super::buffer::{Chunk, Content};
 use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, MAX_BATCH_BYTES, Version, private, varint};
 
 pub(crate) fn put(out: &mut Vec<u8>, v: u64) {
@@ -21,6 +22,19 @@ pub(crate) fn batch(out: &mut Vec<u8>, generation: u32, m: u64, time_ns: u64, da
         put(out, v);
     }
     out.extend_from_slice(data);
+}
+
+/// Appends a chunk that holds the payload of one batch.
+pub(crate) fn chunk(out: &mut Vec<u8>, tid: u32, chunk: &Chunk) {
+    let (n, m, bytes) = (chunk.generation, u64::from(tid), chunk.bytes());
+    if chunk.content != Content::Private {
+        return batch(out, n, m, chunk.base_ns, bytes);
+    }
+    out.extend_from_slice(&[Kind::ExperimentalBatch as u8, EXPERIMENT_ALLOC_FREE]);
+    for v in [u64::from(n), m, chunk.base_ns, bytes.len() as u64] {
+        put(out, v);
+    }
+    out.extend_from_slice(bytes);
 }
 
 /// Appends a batch of private data.

@@ -93,10 +93,11 @@ impl<'a> Writer<'a> {
 
     fn run(mut self) -> Outcome {
         let shared = self.shared.clone();
-        self.write();
+        // The first write may fail, which ends the trace: that must not come before its beginning.
         while !shared.opened.load(Ordering::Acquire) {
             shared.pool.bell.wait(Duration::from_secs(1));
         }
+        self.write();
         let mut next = Instant::now() + self.period;
         loop {
             shared.pool.bell.wait(next.saturating_duration_since(Instant::now()));
@@ -129,23 +130,37 @@ impl<'a> Writer<'a> {
 
     /// Gives what has been put together to the sink. A failure ends the trace: it is kept for `stop`.
     fn write(&mut self) {
-        let (sink, output) = (&mut self.sink, self.closer.output());
+        let (sink, bytes, output) = (&mut self.sink, &mut self.bytes, self.closer.output());
         let result = self.internal.as_program(|| {
             let written = catch_unwind(AssertUnwindSafe(|| {
                 for part in output {
-                    sink.write_all(part)?;
+                    write_all(sink, part, bytes)?;
                 }
                 sink.flush()
             }));
             written.unwrap_or_else(|_| Err(io::Error::other("the trace's writer panicked")))
         });
-        match result {
-            Ok(()) => self.bytes += output.iter().map(|part| part.len() as u64).sum::<u64>(),
-            Err(e) => {
-                self.error = Some(e);
-                super::generation::abandon(&self.shared.pool);
-            }
+        if let Err(e) = result {
+            self.error = Some(e);
+            super::generation::abandon(&self.shared.pool);
         }
         self.closer.written();
     }
+}
+
+/// As [`Write::write_all`], and adds to `written` what the sink has taken, also when it then fails.
+fn write_all(sink: &mut Sink, mut bytes: &[u8], written: &mut u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match sink.write(bytes) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::WriteZero, "the trace's writer takes no more bytes")),
+            Ok(n) => {
+                // A writer that claims more than it was given has taken all.
+                bytes = bytes.get(n..).unwrap_or_default();
+                *written += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }

@@ -41,7 +41,7 @@ mod imp {
     pub(super) fn wait(word: &AtomicU32, limit: Duration) {
         let op = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
         let limit = libc::timespec {
-            tv_sec: limit.as_secs().min(i32::MAX as u64) as libc::time_t,
+            tv_sec: limit.as_secs().min(i32::MAX as u64) as _,
             tv_nsec: limit.subsec_nanos() as libc::c_long,
         };
         let args = [word.as_ptr().expose_provenance(), op, 0, (&raw const limit).expose_provenance(), 0, 0];

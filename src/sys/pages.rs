@@ -18,7 +18,39 @@ pub(crate) const fn round_up(bytes: usize) -> usize {
 pub(crate) fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
     debug_assert!(bytes > 0 && bytes.is_multiple_of(GRANULE_BYTES), "size: {bytes}");
     debug_assert!(align.is_power_of_two() && align >= GRANULE_BYTES, "alignment: {align}");
+    if REFUSE.get() > 0 && refuse() {
+        return None;
+    }
     imp::map(bytes, align)
+}
+
+std::thread_local! {
+    /// For tests: 0, or one more than the requests of this thread that are still granted.
+    static REFUSE: core::cell::Cell<u32> = const { core::cell::Cell::new(0) };
+}
+
+#[cold]
+fn refuse() -> bool {
+    let left = REFUSE.get();
+    REFUSE.set(left.max(2) - 1);
+    left == 1
+}
+
+/// For tests: requests that `f` makes are granted.
+pub(crate) fn not_refused<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(u32);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            REFUSE.set(self.0);
+        }
+    }
+    let _restore = Restore(REFUSE.replace(0));
+    f()
+}
+
+/// For tests: this thread's requests are refused from now on, but for the first `grants`. `None` ends it.
+pub(crate) fn refuse_after(grants: Option<u32>) {
+    REFUSE.set(grants.map_or(0, |n| n.saturating_add(1)));
 }
 
 /// Gives a mapping back.
@@ -128,6 +160,10 @@ mod imp {
     use std::alloc::{Layout, alloc_zeroed, dealloc};
 
     pub(super) fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        // Miri ends the run where a system would refuse.
+        if cfg!(miri) && bytes > 1 << 34 {
+            return None;
+        }
         let layout = Layout::from_size_align(bytes, align).ok()?;
         // SAFETY: the layout is not empty.
         NonNull::new(unsafe { alloc_zeroed(layout) })

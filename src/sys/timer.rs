@@ -26,7 +26,7 @@ impl Timer {
             return None;
         }
         let period = libc::timespec {
-            tv_sec: (period_ns / 1_000_000_000) as libc::time_t,
+            tv_sec: (period_ns / 1_000_000_000) as _,
             tv_nsec: (period_ns % 1_000_000_000) as libc::c_long,
         };
         let spec = libc::itimerspec { it_interval: period, it_value: period };

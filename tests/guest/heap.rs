@@ -140,15 +140,19 @@ fn blocks_from_hand_to_hand(traced: bool, seed: u64) {
         }
     };
     // Once in vain: what std keeps for good.
-    thread::scope(|s| (0..THREADS).for_each(|_| drop(s.spawn(|| black_box(0)))));
-    let before = stats();
+    thread::scope(|s| {
+        let threads: Vec<_> = (0..THREADS).map(|_| s.spawn(|| black_box(0))).collect();
+        threads.into_iter().for_each(|t| _ = t.join().expect("join"));
+    });
     let over = Flag::default();
+    let before = stats();
     let (b, o) = (&body, &over);
     let traces = thread::scope(|s| {
         let tracing = traced.then(|| {
             s.spawn(move || {
                 let mut traces = 0;
-                while !o.is_set() {
+                // On a busy machine the others may be done before the first trace is.
+                while !o.is_set() || traces < 3 {
                     let period = Duration::from_millis(1);
                     Tracer::new().generation_period(period).heap_quantum(4096).start(std::io::sink()).expect("start");
                     thread::sleep(Duration::from_millis(3));

@@ -104,12 +104,14 @@ fn lost_events(s: &Summary) -> Option<Finding> {
         return None;
     }
     let share = events as f64 / (events + s.events.total).max(1) as f64;
-    let text = format!(
-        "The tracer could not record {} events ({}) and {} CPU samples: sums here are too small by those.",
-        Count(events),
-        Percent(share),
-        Count(samples)
-    );
+    let mut parts = Vec::new();
+    if events > 0 {
+        parts.push(format!("{} events ({})", Count(events), Percent(share)));
+    }
+    if samples > 0 {
+        parts.push(format!("{} CPU samples", Count(samples)));
+    }
+    let text = format!("The tracer could not record {}: sums here are too small by those.", parts.join(" and "));
     let severity = if share >= 0.01 { Severity::Warning } else { Severity::Note };
     Some(finding("lost-events", severity, (events + samples) as f64, 1.0, text))
 }

@@ -9,9 +9,10 @@ use core::ffi::{c_int, c_long};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, fence};
 
+use super::real::errno;
 use super::waiters::{self, ANY, Ticket, WAITERS};
 use crate::hook;
-use crate::hook::thread::{self, Reason};
+use crate::hook::thread::{self, Begun, Reason};
 
 // Those that the `libc` crate has not; <linux/futex.h>.
 const FUTEX_LOCK_PI2: c_int = 13;
@@ -24,6 +25,8 @@ pub(super) enum After {
     Nothing,
     /// End the wait.
     Unblock(Ticket),
+    /// The same, unless the kernel has refused to wait.
+    UnblockOrForget(Ticket, Begun),
 }
 
 /// To be called with the arguments of the system call before it is made; [`after`] with the result once it is.
@@ -58,12 +61,19 @@ pub(super) fn before(a: [usize; 6]) -> After {
     }
 }
 
-/// Ends what [`before`] began.
+/// Ends what [`before`] began. `result` is that of the system call; `errno` is still the call's.
 #[inline]
-pub(super) fn after(after: After) {
-    if let After::Unblock(ticket) = after {
-        WAITERS.retract(ticket);
-        thread::unblock();
+pub(super) fn after(after: After, result: c_long) {
+    match after {
+        After::Nothing => {}
+        After::Unblock(ticket) => {
+            WAITERS.retract(ticket);
+            thread::unblock();
+        }
+        After::UnblockOrForget(ticket, begun) => {
+            WAITERS.retract(ticket);
+            if result == -1 && errno() == libc::EAGAIN { begun.refused() } else { thread::unblock() }
+        }
     }
 }
 
@@ -80,14 +90,17 @@ fn wait(address: usize, value: u32, mask: u32) -> After {
     if !hook::on() {
         return block(Ticket::NONE);
     }
+    let prepared = thread::prepare();
     let ticket = WAITERS.push(address, mask, thread::waiter());
     // A waker that changed the word before it could see our entry shows here, unless it is changing it now: then the
     // kernel sees it.
-    if !holds(address, value) {
-        WAITERS.retract(ticket);
-        return After::Nothing;
+    match prepared.block_if(Reason::Sync, || holds(address, value)) {
+        Some(begun) => After::UnblockOrForget(ticket, begun),
+        None => {
+            WAITERS.retract(ticket);
+            After::Nothing
+        }
     }
-    block(ticket)
 }
 
 fn block(ticket: Ticket) -> After {

@@ -85,8 +85,3 @@ pub(crate) fn forked() {
 
 /// The calling thread is about to end; tells whoever joins it.
 pub(crate) use threads::exits as thread_exits;
-
-/// Waits and wakes that could not be matched for want of room or of a lock, since the program's start.
-pub fn missed() -> u64 {
-    waiters::WAITERS.missed()
-}

@@ -42,7 +42,7 @@ pub unsafe extern "C-unwind" fn syscall(
     if n == libc::SYS_futex {
         let after = futex::before([a, b, c, d, e, f]);
         let result = call!(real::syscall(n, a, b, c, d, e, f));
-        futex::after(after);
+        futex::after(after, result);
         return result;
     }
     if !hook::on() || passes(n) {

@@ -22,6 +22,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 
 use crate::hook;
 use crate::hook::thread::{self, Waiter};
+use crate::record::tracer::UNMATCHED;
 use crate::sys::raw::syscall6;
 
 /// Waiters at one time. More threads than this in one process are rare, and then the rest go unattributed.
@@ -296,7 +297,7 @@ impl<W: Copy> Waiters<W> {
         self.fresh.store(0, Relaxed);
     }
 
-    /// Waits and wakes that could not be entered or looked up.
+    #[cfg(test)]
     pub(super) fn missed(&self) -> u64 {
         self.missed.load(Relaxed)
     }
@@ -304,6 +305,7 @@ impl<W: Copy> Waiters<W> {
     #[cold]
     fn miss<T>(&self, result: T) -> T {
         self.missed.fetch_add(1, Relaxed);
+        UNMATCHED.fetch_add(1, Relaxed);
         result
     }
 

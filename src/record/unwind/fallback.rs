@@ -95,7 +95,7 @@ fn follow(mut fp: usize, sp: usize, bounds: StackBounds, out: &mut [usize]) -> u
 }
 
 #[cfg(target_vendor = "apple")]
-pub(super) fn walk(registers: Registers, bounds: StackBounds, out: &mut [usize]) -> usize {
+pub(super) fn walk(registers: Registers, bounds: StackBounds, out: &mut [usize], _words: &mut ()) -> usize {
     let Some((first, rest)) = out.split_first_mut() else { return 0 };
     *first = registers.pc;
     // Between a function's first two instructions its caller is missed: frame pointers cannot do better.
@@ -152,7 +152,7 @@ pub(super) unsafe fn interrupted(_context: *const libc::c_void) -> Registers {
 }
 
 #[cfg(not(target_vendor = "apple"))]
-pub(super) fn walk(registers: Registers, _bounds: StackBounds, out: &mut [usize]) -> usize {
+pub(super) fn walk(registers: Registers, _bounds: StackBounds, out: &mut [usize], _words: &mut ()) -> usize {
     let Registers { pc, sp: _, fp: _ } = registers;
     match out.first_mut() {
         Some(first) if pc != 0 => {

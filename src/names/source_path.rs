@@ -1,18 +1,26 @@
 //! The module that a source file holds, from the file's path: for inlined functions, of which "line-tables-only" debug
 //! information keeps the bare name only.
 
+/// Our own packages, whatever the directories are called that they were built in: their functions are inlined into the program's, whose
+/// name says nothing of ours.
+const OWN: [(&str, &str); 2] = [
+    (concat!(env!("CARGO_MANIFEST_DIR"), "/src"), "exectrace"),
+    (concat!(env!("CARGO_MANIFEST_DIR"), "/alloc-shim/src"), "exectrace_alloc_shim"),
+];
+
 /// `.../library/std/src/sync/mpmc/list.rs` holds `std::sync::mpmc::list`, `.../tokio-1.54.1/src/lib.rs` holds `tokio`. `None`
 /// for what is no Rust source or lies outside of a package.
 ///
 /// A package's directory need not be called after its crate. `neighbour` is a function and its file: if that is of the same
 /// package, the crate is called as the function says.
-pub(super) fn module(file: &str, neighbour: (&str, &str)) -> Option<String> {
+pub(crate) fn module(file: &str, neighbour: (&str, &str)) -> Option<String> {
     let (package, mut names) = split(file)?;
     let same = split(neighbour.1).is_some_and(|(other, _)| other == package);
+    let own = OWN.iter().find(|(directory, _)| *directory == package).map(|(_, krate)| *krate);
     let by_neighbour = neighbour.0.split("::").next().filter(|krate| same && !krate.is_empty());
     let (directory, root) = package.rsplit_once('/')?;
     // Under `tests`, `examples` and `benches` each file is a crate of its own.
-    let krate = (root == "src").then(|| match by_neighbour {
+    let krate = (root == "src").then(|| match own.or(by_neighbour) {
         Some(krate) => krate.to_owned(),
         None => without_version(directory.rsplit('/').next().unwrap_or_default()).replace('-', "_"),
     });
@@ -70,6 +78,18 @@ mod tests {
             assert_eq!(module(file, ("", "")).as_deref(), path, "{file}");
         }
     }
+
+    #[test]
+    fn our_own_packages_are_known() {
+        let user = ("app::main", "/home/me/app/src/main.rs");
+        for (file, path) in [
+            (concat!(env!("CARGO_MANIFEST_DIR"), "/src/hook/heap.rs"), "exectrace::hook::heap"),
+            (concat!(env!("CARGO_MANIFEST_DIR"), "/alloc-shim/src/lib.rs"), "exectrace_alloc_shim"),
+        ] {
+            assert_eq!(module(file, user).as_deref(), Some(path), "{file}");
+        }
+    }
+
     #[test]
     fn a_neighbour_knows_what_the_crate_is_called() {
         let neighbour = ("real_name::net::serve", "/home/me/my-app/./src/net.rs");

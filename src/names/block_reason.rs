@@ -87,7 +87,7 @@ impl BlockReason {
 
 /// What a function says about waiting. Made once for each name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Waits {
+pub(crate) enum Waits {
     /// Code that we do not know: it ends the search.
     #[default]
     Foreign,
@@ -101,7 +101,7 @@ pub(super) enum Waits {
 
 /// A row of the table.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(crate) struct Row {
     /// What the function's path begins with.
     module: &'static str,
     /// What its last segment begins with; any of them.
@@ -211,7 +211,7 @@ const LIBRARIES: &[&str] = &[
 ];
 
 /// What the function with this [path](super::function_path::of) says.
-pub(super) fn waits(path: &str) -> Waits {
+pub(crate) fn waits(path: &str) -> Waits {
     let Some((_, last)) = path.rsplit_once("::") else {
         let row = ROWS.iter().find(|row| row.module.is_empty() && row.functions.contains(&path));
         return row.map_or(Waits::ForeignC, Waits::Rule);
@@ -230,7 +230,7 @@ pub(super) fn waits(path: &str) -> Waits {
 }
 
 /// The verdict on a stack, from what its functions say, leaf first.
-pub(super) fn classify(frames: impl Iterator<Item = Waits>) -> BlockReason {
+pub(crate) fn classify(frames: impl Iterator<Item = Waits>) -> BlockReason {
     let mut verdict = Unknown;
     for waits in frames {
         match waits {
@@ -245,8 +245,8 @@ pub(super) fn classify(frames: impl Iterator<Item = Waits>) -> BlockReason {
 
 #[cfg(test)]
 mod tests {
-    use super::super::function_path;
     use super::*;
+    use crate::names::function_path;
 
     fn check(stack: &str, reason: BlockReason) {
         let frames = stack.split_whitespace().map(|name| waits(&function_path::of(name)));

@@ -4,7 +4,7 @@
 
 /// What a function is to someone who reads a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// Part of the program, or of a library's surface.
     Shown,
     /// The tracer, or the glue between a program and its allocator.
@@ -49,20 +49,27 @@ const SYMBOLS: &[(&[&str], Role)] = &[
     (&["syscall"], Role::Plumbing),
 ];
 
+/// The functions of a global allocator.
+const ALLOCATOR: [&str; 4] = ["__rust_alloc", "__rust_alloc_zeroed", "__rust_realloc", "__rust_dealloc"];
+
 /// The role of the function with this [path](super::function_path::of).
-pub(super) fn role(path: &str) -> Role {
+pub(crate) fn role(path: &str) -> Role {
     // The tracer's own tests are a program like any other.
     if path.starts_with("exectrace::") && path.contains("::tests::") {
         return Role::Shown;
     }
     let by_prefix = PREFIXES.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, role)| *role);
+    // What `#[global_allocator]` makes stands in the crate that has it.
+    if path.rsplit_once("::").is_some_and(|(_, name)| ALLOCATOR.contains(&name)) {
+        return Role::Internal;
+    }
     let by_symbol = || SYMBOLS.iter().find(|(names, _)| names.contains(&path)).map(|(_, role)| *role);
     by_prefix.or_else(by_symbol).unwrap_or(Role::Shown)
 }
 
 /// What a function is to the outer end of a stack, where a thread begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// Part of the program.
     Inside,
     /// What the standard library calls a thread's function through, on purpose in a frame of its own: its own stacks end here too.
@@ -72,7 +79,7 @@ pub(super) enum Entry {
 }
 
 /// What the function with this [path](super::function_path::of) is to the outer end of a stack.
-pub(super) fn entry(path: &str) -> Entry {
+pub(crate) fn entry(path: &str) -> Entry {
     match path {
         "std::sys::backtrace::__rust_begin_short_backtrace" => Entry::Mark,
         "core::ops::function::FnOnce::call_once" => Entry::Glue,
@@ -81,7 +88,7 @@ pub(super) fn entry(path: &str) -> Entry {
 }
 
 /// How many frames, from the leaf, are the thread's function and what it called: all, if there is no mark or nothing inside of it.
-pub(super) fn within_entry(entries: impl DoubleEndedIterator<Item = Entry> + ExactSizeIterator + Clone) -> usize {
+pub(crate) fn within_entry(entries: impl DoubleEndedIterator<Item = Entry> + ExactSizeIterator + Clone) -> usize {
     let all = entries.len();
     let Some(mark) = entries.clone().rposition(|e| e == Entry::Mark) else { return all };
     let glue = entries.rev().skip(all - mark).take_while(|e| *e == Entry::Glue).count();
@@ -89,7 +96,7 @@ pub(super) fn within_entry(entries: impl DoubleEndedIterator<Item = Entry> + Exa
 }
 
 /// How many leading frames are not to be shown.
-pub(super) fn leading(roles: impl Iterator<Item = Role>) -> usize {
+pub(crate) fn leading(roles: impl Iterator<Item = Role>) -> usize {
     let (mut hidden, mut undecided) = (0, 0);
     for role in roles {
         match role {
@@ -109,8 +116,8 @@ pub(super) fn leading(roles: impl Iterator<Item = Role>) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::function_path;
     use super::*;
+    use crate::names::function_path;
 
     /// Checks a stack, leaf first, of which the names behind `|` are to be shown.
     fn check(stack: &str) {
@@ -137,6 +144,7 @@ mod tests {
             "exectrace::hook::futex std::sys::pal::unix::futex::futex_wait std::sys::sync::thread_parking::futex::Parker::park \
              std::thread::park std::sync::mpmc::context::Context::wait_until | std::sync::mpmc::list::Channel<T>::recv user::work",
             "exectrace::x malloc | g_malloc",
+            "exectrace::x exectrace_alloc_shim::told app::__rust_alloc alloc::alloc::alloc | app::work",
             // A CPU sample in a lock's spin loop.
             "| std::sys::sync::mutex::futex::Mutex::lock_contended std::sync::poison::mutex::Mutex<T>::lock user::work",
             "| user::exectrace::work exectrace::hook::x",

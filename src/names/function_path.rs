@@ -3,7 +3,7 @@
 /// The path of a function: `<a::B<C> as d::E<F>>::g::<H>::{{closure}}` becomes `a::B::g`.
 ///
 /// C symbols lose their version and leading underscores; names that are no path come through nearly unchanged.
-pub(super) fn of(name: &str) -> String {
+pub(crate) fn of(name: &str) -> String {
     if !name.contains("::") {
         return name.split('@').next().unwrap_or_default().trim_start_matches('_').to_owned();
     }
@@ -22,7 +22,7 @@ pub(super) fn of(name: &str) -> String {
 /// The name without the generic arguments of functions: `a::b::<C>::{{closure}}` becomes `a::b::{{closure}}`.
 ///
 /// The older mangling has none, Go writes `[...]` for them, and those of one sort of std fill a screen. Types keep theirs.
-pub(super) fn without_arguments(name: &str) -> String {
+pub(crate) fn without_arguments(name: &str) -> String {
     let mut short = String::with_capacity(name.len());
     let mut rest = name;
     while let Some(at) = outside_brackets(rest).find_map(|(depth, end)| {

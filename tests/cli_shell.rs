@@ -1,0 +1,138 @@
+//! What the command gives to a shell: completions, manual pages, help, and how it behaves at the end of a pipe.
+#![cfg(feature = "cli")]
+
+mod cli_support;
+mod read_support;
+
+use cli_support::{expect, refusal, run, stdout};
+use read_support::{data_file, scratch};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+/// All subcommands, as the help lists them.
+fn subcommands() -> Vec<String> {
+    let help = expect(0, &["--help"]);
+    let list = help.split("Commands:\n").nth(1).expect("a list").split("\n\n").next().expect("its end");
+    let first = |l: &str| l.split_whitespace().next().map(str::to_owned);
+    list.lines()
+        .filter(|l| l.starts_with("  ") && !l.starts_with("   "))
+        .filter_map(first)
+        .filter(|c| c != "help")
+        .collect()
+}
+
+#[test]
+fn every_subcommand_has_help_with_examples() {
+    let all = subcommands();
+    for known in ["summary", "check", "cut", "merge", "anonymize", "convert", "symbolize", "completions", "man"] {
+        assert!(all.iter().any(|c| c == known), "{known} in {all:?}");
+    }
+    for sub in &all {
+        let help = expect(0, &[sub, "--help"]);
+        assert!(help.contains("Examples:\n  exectrace "), "{sub}: {help}");
+        assert!(help.lines().all(|l| l.chars().count() <= 100), "{sub}: lines fit a terminal");
+        assert!(!expect(0, &[sub, "-h"]).is_empty());
+    }
+}
+
+#[test]
+fn completions_know_subcommands_and_options() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = expect(0, &["completions", shell]);
+        for word in subcommands().iter().map(String::as_str).chain(["max-regress", "goroutine", "debug-dir"]) {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    assert!(refusal(2, &["completions", "cmd"]).contains("possible values: bash"));
+}
+
+#[test]
+fn bash_takes_its_completions() {
+    let Ok(mut bash) = Command::new("bash").arg("-s").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
+        return;
+    };
+    let mut script = expect(0, &["completions", "bash"]);
+    script.push_str(
+        "\nCOMP_WORDS=(exectrace sym); COMP_CWORD=1; _exectrace exectrace sym exectrace; echo \"${COMPREPLY[@]}\"\n",
+    );
+    bash.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("write");
+    let out = bash.wait_with_output().expect("bash");
+    assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "symbolize");
+}
+
+#[test]
+fn there_is_a_manual_page_for_each_subcommand() {
+    let page = expect(0, &["man"]);
+    assert!(page.contains(".TH EXECTRACE 1") && page.contains(".SH NAME\nexectrace"), "{page}");
+    let dir = scratch("cli-man");
+    assert_eq!(expect(0, &["man", "--dir", &dir.display().to_string()]), "");
+    for sub in subcommands() {
+        let path = dir.join(format!("exectrace-{sub}.1"));
+        let page = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(page.contains(&format!(".TH EXECTRACE-{} 1", sub.to_uppercase())), "{page}");
+        assert!(page.contains(&format!("exectrace {sub}")) && page.contains("Examples:"), "{page}");
+    }
+    assert!(refusal(2, &["man", "--dir", "/nonexistent"]).contains("is no directory"));
+}
+
+#[test]
+fn mistakes_are_told_in_one_line_with_a_hint() {
+    for (args, words, hint) in [
+        (&["sumary"][..], "unrecognized subcommand 'sumary'", "hint: a similar subcommand exists: 'summary'"),
+        (&["nonsense"], "unrecognized subcommand 'nonsense'", "hint: `exectrace --help`"),
+        (&["print"], "were not provided: <FILE>", "hint: `exectrace print --help`"),
+        (&["profile", "all", "x"], "[possible values: sync, network, ", "hint: `exectrace profile --help`"),
+        (
+            &["print", "--formatt", "go", "x"],
+            "unexpected argument '--formatt'",
+            "hint: a similar argument exists: '--format'",
+        ),
+        (&["convert", "x"], "--to <VERSION>", "hint: `exectrace convert --help`"),
+        (&["cut", "/nonexistent"], "cannot open /nonexistent: No such file", "hint: `-` is standard input"),
+    ] {
+        let line = refusal(2, args);
+        assert!(line.contains(words) && line.ends_with(hint), "{line}");
+    }
+    // Without anything to do it says what it can do.
+    let out = run(&[], b"");
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("Commands:"));
+}
+
+#[test]
+fn no_command_minds_a_closed_pipe() {
+    let file = data_file("go127-iter-pull.trace");
+    let file = file.to_str().expect("UTF-8");
+    for args in [
+        &["summary", file][..],
+        &["goroutines", file],
+        &["profile", "sched", file],
+        &["print", "--format", "wire", file],
+        &["diff", file, file],
+        &["anonymize", file],
+        &["cut", file],
+        &["completions", "zsh"],
+        &["man"],
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_exectrace"))
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start");
+        drop(child.stdout.take());
+        let mut errors = String::new();
+        child.stderr.take().expect("a pipe").read_to_string(&mut errors).expect("read");
+        assert!(child.wait().expect("wait").success() && errors.is_empty(), "{args:?}: {errors}");
+    }
+}
+
+#[test]
+fn what_is_no_terminal_gets_no_colours_and_no_progress() {
+    let file = data_file("go127-annotations.trace").display().to_string();
+    for args in [&["--help"][..], &["check", "--help"], &["summary", &file], &["check", "--max", "lost=0", &file]] {
+        assert!(!stdout(args).contains(&0x1b), "{args:?}");
+    }
+    let out = run(&["frobnicate"], b"");
+    assert!(!out.stderr.contains(&0x1b));
+}
