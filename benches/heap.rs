@@ -4,7 +4,7 @@
 //!
 //! - *pair*: a 32-byte block is allocated and freed in a loop; the worst case.
 //! - *churn*: two threads that each hold 512 blocks of 16 to 1024 bytes and exchange one after the other, with stacks of about ten
-//!   frames of forty different kinds.
+//!   frames of two dozen kinds.
 //! - *json*: a document is parsed and dropped. Here the baseline is ours with tracing off, since a program has one global allocator.
 //! - *growth*: a map of texts grows to some 200 MB, and half of it is dropped; likewise.
 //!
@@ -114,8 +114,8 @@ fn churner<A: GlobalAlloc>(a: &A, seed: u64) -> f64 {
         x ^= x >> 7;
         x ^= x << 17;
         let size = 16 + (x >> 20) as usize % 1009;
-        // Forty different ways of four turns of two frames each.
-        down(a, 4 + (x % 2) as u32, x >> 40 & 31, &mut slots[(x >> 8) as usize % 512], size);
+        // Twenty-four ways of three or four turns of two frames each.
+        down(a, 3 + (x % 2) as u32, x >> 40 & 15, &mut slots[(x >> 8) as usize % 512], size);
     }
     let took = (cpu_time() - t).as_secs_f64();
     for (p, layout) in slots.into_iter().filter(|s| !s.0.is_null()) {

@@ -204,7 +204,7 @@ fn random_deaths_are_told_of_once() {
                 finalizers.watch(mc, new);
                 new.next.set(mc, top.list.get());
                 top.list.set(mc, Some(new));
-                if x % 4 == 0 {
+                if x.is_multiple_of(4) {
                     // Cuts a piece off the list, from a random place to the end.
                     let mut at = top.list.get().unwrap();
                     for _ in 0..x / 4 % 20 {

@@ -29,8 +29,7 @@ fn traced(f: impl FnOnce()) -> Vec<u8> {
     exectrace::start(sink.clone()).unwrap();
     f();
     exectrace::stop().unwrap();
-    let trace = sink.0.lock().unwrap().clone();
-    trace
+    sink.0.lock().unwrap().clone()
 }
 
 /// An object that owns native memory, and says so.

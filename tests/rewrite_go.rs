@@ -153,8 +153,8 @@ fn a_cut_has_the_generations_of_the_window() {
         assert_eq!(kept.last(), Some(&(starts[want.end - 1] - starts[want.start])), "{from} to {to}");
     }
     // Every run of generations is a trace.
-    for first in 0..starts.len().min(6) {
-        let window = Window { from_ns: Some(starts[first] as u64 + 1), to_ns: Some(starts[first] as u64 + 1) };
+    for (first, &start) in starts.iter().enumerate().take(6) {
+        let window = Window { from_ns: Some(start as u64 + 9), to_ns: Some(start as u64 + 9) };
         let mut one = Vec::new();
         let report = rewrite::cut(&whole[..], &mut one, window, &mut |_| {}).expect("a cut");
         assert_eq!((report.generations_written, report.bytes_written), (1, one.len() as u64));

@@ -176,3 +176,62 @@ fn binaries_are_found_by_build_id_and_no_other_build_is_taken() {
     assert!(!main_is_named());
     assert!(refusal(2, &["symbolize", &moved, "--binary", "/nonexistent", "-o", &to]).contains("/nonexistent"));
 }
+
+#[test]
+fn a_trace_of_ours_can_be_cut_merged_converted_and_made_anonymous() {
+    let _turn = alone();
+    let dir = scratch("rewrite-ours");
+    let path = |n: &str| dir.join(format!("{n}.trace")).display().to_string();
+    let ours = path("ours");
+    record(Symbolize::Live, Path::new(&ours));
+    let print = |file: &str| {
+        let text = expect(0, &["print", "--stacks", file]);
+        text.lines().filter(|l| !l.contains(" Sync ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let whole = print(&ours);
+    let accepted = |file: &str| {
+        expect(0, &["check", "-q", file]);
+        if let Some(go) = go::model() {
+            assert_eq!(go.parse(Path::new(file)).1, go::Verdict::Accepts, "{file}");
+        }
+    };
+    let (new, old, hidden, again) = (path("new"), path("old"), path("hidden"), path("again"));
+    expect(0, &["convert", "--to", "1.26", &ours, "-o", &new]);
+    expect(0, &["convert", "--to", "1.23", &new, "-o", &old]);
+    for file in [&new, &old] {
+        accepted(file);
+        assert!(print(file) == whole, "{file}");
+    }
+    // The generations are not at certain times, so it is cut where it can be and put together again.
+    let summary: serde_json::Value = serde_json::from_str(&expect(0, &["summary", "--json", &ours])).expect("JSON");
+    let half = format!("{}ns", summary["trace"]["duration_ns"].as_u64().expect("ns") / 2);
+    let (begin, end) = (path("begin"), path("end"));
+    expect(0, &["cut", "--to", &half, &ours, "-o", &begin]);
+    expect(0, &["cut", "--from", &half, &ours, "-o", &end]);
+    expect(0, &["merge", &end, &begin, "-o", &again]);
+    [&begin, &end, &again].into_iter().for_each(|f| accepted(f));
+    assert!(print(&again) == whole);
+
+    expect(0, &["anonymize", &ours, "-o", &hidden]);
+    accepted(&hidden);
+    let has = |bytes: &[u8], word: &str| bytes.windows(word.len()).any(|w| w == word.as_bytes());
+    let gone = |words: &[&str], from: &str, hidden: &str| {
+        let (before, bytes) = (std::fs::read(from).expect("read"), std::fs::read(hidden).expect("read"));
+        for word in words {
+            assert!(has(&before, word), "{word} is in the trace");
+            assert!(!has(&bytes, word), "{word} is left");
+        }
+    };
+    gone(&["rewrite_symbolize", "worker", "region", "sort 1 2", "step"], &ours, &hidden);
+    // The map of modules has paths.
+    let (raw, hidden_raw) = (path("raw"), path("hidden-raw"));
+    record(Symbolize::Never, Path::new(&raw));
+    expect(0, &["anonymize", &raw, "-o", &hidden_raw]);
+    accepted(&hidden_raw);
+    let exe = std::env::current_exe().expect("this test").display().to_string();
+    gone(&[&exe, "libc.so", "worker"], &raw, &hidden_raw);
+    assert_eq!(
+        print(&hidden).iter().filter(|l| l.contains("GoStatus")).count(),
+        whole.iter().filter(|l| l.contains("GoStatus")).count()
+    );
+}

@@ -70,10 +70,9 @@ struct Report<'a> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
-    if args.max.is_empty() && args.min.is_empty() && args.baseline.is_none() {
-        if args.junit.is_none() && !args.json {
-            return validate(args);
-        }
+    let limited = !args.max.is_empty() || !args.min.is_empty() || args.baseline.is_some();
+    if !limited && args.junit.is_none() && !args.json {
+        return validate(args);
     }
     let input = Input::open(&args.file)?;
     let asked = ask(&input, args)?;

@@ -2,6 +2,7 @@
 
 use crate::input::{Input, size};
 use crate::outcome::{Failure, Outcome};
+use exectrace::format::header::HEADER_BYTES;
 use exectrace::rewrite::{Error, Report};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -86,11 +87,18 @@ impl Target {
             Sink::Stdout(_) => "standard output".to_owned(),
             Sink::File { path, .. } => path.display().to_string(),
         };
-        let keep = matches!(result, Ok(_) | Err(Error::Read(_)));
+        // Of a damaged trace what is whole is kept, if anything is.
+        let any = |part: &Path| std::fs::metadata(part).is_ok_and(|m| m.len() > HEADER_BYTES as u64);
         if let Sink::File { part, path, mut file } = sink {
-            let done =
-                file.flush().and_then(|()| if keep && part != path { std::fs::rename(&part, &path) } else { Ok(()) });
-            if !keep && part != path {
+            let mut done = file.flush();
+            let keep = match &result {
+                Ok(_) => true,
+                Err(Error::Read(_)) => any(&part),
+                Err(_) => false,
+            };
+            if part != path && keep {
+                done = done.and_then(|()| std::fs::rename(&part, &path));
+            } else if part != path {
                 // What is left of it is of no use; that it stays is no new failure.
                 let _ = std::fs::remove_file(&part);
             }

@@ -13,6 +13,8 @@ use crate::record::gauges::{self, Series};
 use crate::record::thread::{self, Entered, HeapCounters, bump};
 use crate::record::{QUANTUM, RECORD_HEAP, records};
 
+pub use super::measure::{Measured, count_allocations, measure, measure_process};
+
 /// Counters of what happens on threads that are not known: after their end, or beyond the registry's bound.
 static ORPHANS: Orphans = Orphans {
     allocated_bytes: AtomicU64::new(0),
@@ -59,15 +61,18 @@ impl Observer for HeapObserver {
         let Some(t) = thread::current_or_attach() else {
             return if more > 0 { orphan_allocated(more, 0) } else { orphan_freed(less, 0) };
         };
+        bump(&t.heap.reallocs, 1);
         let attend = if more > 0 {
             bump(&t.heap.allocated_bytes, more);
-            t.heap.net() > t.heap.attend_above.load(Ordering::Relaxed)
+            let net = t.heap.net();
+            // A reallocation is also a free.
+            net > t.heap.attend_above.load(Ordering::Relaxed) || net < t.heap.attend_below.load(Ordering::Relaxed)
         } else {
             bump(&t.heap.freed_bytes, less);
             t.heap.net() < t.heap.attend_below.load(Ordering::Relaxed)
         };
         if attend {
-            attend_resized(t, old.addr(), new.addr(), new_size, align);
+            attend_resized(t, (old.addr(), old_size), (new.addr(), new_size), align);
         }
     }
 }
@@ -92,9 +97,9 @@ fn attend_freeing(t: &'static thread::Thread, at: usize) {
 
 #[cold]
 #[inline(never)]
-fn attend_resized(t: &'static thread::Thread, old: usize, new: usize, size: usize, align: usize) {
+fn attend_resized(t: &'static thread::Thread, old: (usize, usize), new: (usize, usize), align: usize) {
     if curve(t) {
-        allocations::resized(t, old, new, size, align);
+        allocations::resized(t, old, new, align);
     }
 }
 
@@ -103,6 +108,7 @@ fn attend_resized(t: &'static thread::Thread, old: usize, new: usize, size: usiz
 fn curve(t: &'static thread::Thread) -> bool {
     let h = &t.heap;
     let net = h.net();
+    allocations::watch(t, net);
     if net > h.publish_above.load(Ordering::Relaxed) || net < h.publish_below.load(Ordering::Relaxed) {
         publish(t);
     } else if allocations::is_over(t) {

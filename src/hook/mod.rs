@@ -16,6 +16,7 @@ pub mod heap;
 ))]
 #[doc(hidden)]
 pub mod interpose;
+mod measure;
 pub mod scope;
 mod symbols;
 pub mod syscall;

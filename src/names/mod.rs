@@ -4,6 +4,8 @@
 //! `exectrace symbolize` when it names them afterwards; the two must come to the same. They allocate, so nothing here
 //! may run inside a hook.
 
+#![forbid(unsafe_code)]
+
 pub mod block_reason;
 pub(crate) mod function_path;
 pub(crate) mod internal;

@@ -16,7 +16,7 @@ use core::time::Duration;
 use super::buffer::Content;
 use super::sampled;
 use super::section::{NoSection, Section, TRACE, string_id};
-use super::stacks::{self, Leaf};
+use super::stacks;
 use super::thread::{self, Entered, Thread, bump, busy};
 use crate::format::private::{PRIVATE, Section as Private, allocations as wire};
 use crate::format::varint::{self, put, zigzag};
@@ -60,8 +60,10 @@ impl Options {
 const OFF: u32 = 0;
 const SAMPLED: u32 = 1;
 const ALL: u32 = 2;
+const MODE_MASK: u32 = 3;
 
-/// The mode that is on. Written at start, when the first generation is open, and at stop.
+/// The mode that is on, in the low two bits; above them how many times one was begun, so that each time is another word. Written
+/// at start, when the first generation is open, and at stop.
 static MODE: AtomicU32 = AtomicU32::new(OFF);
 /// Mean bytes between samples. Written at start, before the mode.
 static INTERVAL: AtomicU64 = AtomicU64::new(0);
@@ -139,10 +141,10 @@ pub(crate) fn begin(options: &Options) {
     FREE_STACKS.store(options.free_stacks, Ordering::Relaxed);
     WAIT_NS.store(u64::try_from(options.wait.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     for t in thread::all() {
-        t.until_sample.store(0, Ordering::Relaxed);
+        t.sample_at.store(0, Ordering::Relaxed);
     }
-    // Release pairs with the Acquire in `mode`.
-    MODE.store(mode, Ordering::Release);
+    // Release pairs with the Acquire in `mode_word`.
+    MODE.store((MODE.load(Ordering::Relaxed) | MODE_MASK).wrapping_add(1) | mode, Ordering::Release);
     // A thread that is arming itself by the old mode either has written by now, or sees the new one and does it again.
     barrier::heavy();
     for t in thread::all().filter(|t| !t.internal.load(Ordering::Relaxed)) {
@@ -153,7 +155,7 @@ pub(crate) fn begin(options: &Options) {
 
 /// The trace is over, or this is the child of a `fork`. Threads notice at their next allocation.
 pub(crate) fn end() {
-    MODE.store(OFF, Ordering::Release);
+    MODE.store(MODE.load(Ordering::Relaxed) & !MODE_MASK, Ordering::Release);
 }
 
 /// What was lost on threads that are not known.
@@ -163,32 +165,59 @@ pub(crate) fn lost_elsewhere() -> u64 {
 
 /// Acquire pairs with the Release in `begin`: who sees a mode sees its options.
 #[inline(always)]
-fn mode() -> u32 {
+fn mode_word() -> u32 {
     MODE.load(Ordering::Acquire)
 }
 
-/// Sets what a thread's allocations compare themselves with: the thresholds of the heap's curve, or such that each comes here. The
-/// thread's own.
+#[inline(always)]
+fn mode() -> u32 {
+    mode_word() & MODE_MASK
+}
+
+/// Sets what a thread's allocations compare themselves with: the thresholds of the heap's curve, or such that those that are wanted come
+/// here. The thread's own.
+///
+/// In a sample that are the allocation with which the next sampled byte is allocated, and all frees. The first is to be found by
+/// the difference of what was allocated and freed, and so moves with each free.
+#[inline]
 pub(crate) fn arm(t: &Thread) {
     let h = &t.heap;
     loop {
-        let mode = mode();
-        let (above, below) = match mode {
+        let word = mode_word();
+        let (above, below) = match word & MODE_MASK {
             OFF => (h.publish_above.load(Ordering::Relaxed), h.publish_below.load(Ordering::Relaxed)),
+            SAMPLED => {
+                let sample_at = t.sample_at.load(Ordering::Relaxed);
+                let next = sample_at.wrapping_sub(h.freed_bytes.load(Ordering::Relaxed)) as i64 - 1;
+                let above = if sample_at == 0 { i64::MIN } else { next };
+                (above.min(h.publish_above.load(Ordering::Relaxed)), i64::MAX)
+            }
             _ => (i64::MIN, i64::MAX),
         };
+        let watched = h.is_watched.load(Ordering::Relaxed).then(|| h.watched.load(Ordering::Relaxed));
+        let above = watched.map_or(above, |watched| above.min(watched));
         h.attend_above.store(above, Ordering::Relaxed);
         h.attend_below.store(below, Ordering::Relaxed);
         barrier::light();
-        if self::mode() == mode {
+        if mode_word() == word {
             return;
         }
     }
 }
 
+/// Notes the thread's size if it is the largest of a watch.
+#[inline]
+pub(crate) fn watch(t: &Thread, net: i64) {
+    let h = &t.heap;
+    if h.is_watched.load(Ordering::Relaxed) && net > h.watched.load(Ordering::Relaxed) {
+        h.watched.store(net, Ordering::Relaxed);
+        arm(t);
+    }
+}
+
 /// Whether the thread is armed for a mode that is over.
 pub(crate) fn is_over(t: &Thread) -> bool {
-    mode() == OFF && t.heap.attend_above.load(Ordering::Relaxed) == i64::MIN
+    mode() == OFF && t.heap.attend_below.load(Ordering::Relaxed) == i64::MAX
 }
 
 /// A block was allocated.
@@ -199,7 +228,7 @@ pub(crate) fn allocated(t: &'static Thread, at: usize, size: usize, align: usize
         OFF => {}
         ALL => record(t, Operation::Alloc { at, size, align }),
         _ => {
-            if drawn(t, size) {
+            if drawn(t, size, size) {
                 sample(t, at, Operation::Alloc { at, size, align });
             }
         }
@@ -214,6 +243,7 @@ pub(crate) fn freeing(t: &'static Thread, at: usize) {
         OFF => {}
         ALL => record(t, Operation::Free { at }),
         _ => {
+            arm(t);
             if sampled::may_have(at) && sampled::remove(at) {
                 record(t, Operation::Free { at });
             }
@@ -221,16 +251,17 @@ pub(crate) fn freeing(t: &'static Thread, at: usize) {
     }
 }
 
-/// A block was given another size.
+/// A block was given another size, and the thread's counters have moved by the difference to `old_size`.
 #[inline]
-pub(crate) fn resized(t: &'static Thread, old: usize, new: usize, size: usize, align: usize) {
+pub(crate) fn resized(t: &'static Thread, (old, old_size): (usize, usize), (new, size): (usize, usize), align: usize) {
+    let counted = size.saturating_sub(old_size) as u64;
     let (old, new, size, align) = (old as u64, new as u64, size as u64, align as u64);
     match mode() {
         OFF => {}
         ALL => record(t, Operation::Realloc { old, new, size, align }),
         _ => {
             let was = sampled::may_have(old) && sampled::remove(old);
-            match (was, drawn(t, size)) {
+            match (was, drawn(t, size, counted)) {
                 (false, false) => {}
                 (false, true) => sample(t, new, Operation::Alloc { at: new, size, align }),
                 (true, false) => record(t, Operation::Realloc { old, new, size: 0, align }),
@@ -247,20 +278,22 @@ pub(crate) fn elsewhere() {
     }
 }
 
-/// Whether a block of that size is to be in the sample. The distance to the next sample is drawn from an exponential distribution, which
-/// has no memory: it does not matter what went before, so each block has the chance that its size gives it.
+/// Whether a block of that size is to be in the sample, of which `counted` bytes are in the thread's counter of allocated bytes. The
+/// distance to the next sample is drawn from an exponential distribution, which has no memory: it does not matter what went
+/// before, so each block has the chance that its size gives it.
 #[inline(always)]
-fn drawn(t: &Thread, size: u64) -> bool {
-    let mut left = t.until_sample.load(Ordering::Relaxed);
-    if left == 0 {
-        left = draw(t);
+fn drawn(t: &Thread, size: u64, counted: u64) -> bool {
+    let allocated = t.heap.allocated_bytes.load(Ordering::Relaxed);
+    let mut at = t.sample_at.load(Ordering::Relaxed);
+    if at == 0 {
+        at = (allocated - counted).saturating_add(draw(t));
     }
-    if size < left {
-        t.until_sample.store(left - size, Ordering::Relaxed);
-        return false;
-    }
-    t.until_sample.store(draw(t), Ordering::Relaxed);
-    true
+    // What the counter does not count brings the next sample nearer.
+    at = at.saturating_sub(size - counted).max(1);
+    let drawn = allocated >= at;
+    t.sample_at.store(if drawn { allocated.saturating_add(draw(t)) } else { at }, Ordering::Relaxed);
+    arm(t);
+    drawn
 }
 
 #[cold]
@@ -278,7 +311,7 @@ fn draw(t: &Thread) -> u64 {
     // In (0, 1], so that the logarithm is finite.
     let u = (bits + 1) as f64 / (1u64 << 53) as f64;
     let mean = INTERVAL.load(Ordering::Relaxed) as f64;
-    (-u.ln() * mean).ceil().clamp(1.0, u64::MAX as f64) as u64
+    (-u.ln() * mean).ceil().clamp(1.0, i64::MAX as f64 / 4.0) as u64
 }
 
 /// Takes a block into the sample, if it can be recorded.
@@ -312,7 +345,7 @@ fn try_record(t: &'static Thread, operation: Operation) -> bool {
         return false;
     };
     let with_stack = !matches!(operation, Operation::Free { .. }) || FREE_STACKS.load(Ordering::Relaxed);
-    let stack = if with_stack { stacks::capture(&entered, Leaf::None) } else { 0 };
+    let stack = if with_stack { stacks::capture_often(&entered) } else { 0 };
     match write(&entered, operation, stack) {
         Ok(()) => true,
         Err(NoSection::Off) => false,

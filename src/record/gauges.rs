@@ -12,6 +12,9 @@ use super::ring::Ring;
 static NATIVE: AtomicI64 = AtomicI64::new(0);
 /// The largest `NATIVE` so far.
 static NATIVE_PEAK: AtomicI64 = AtomicI64::new(0);
+/// The largest `NATIVE` since the first of the watches under way began, and how many there are.
+static WATCHED_PEAK: AtomicI64 = AtomicI64::new(0);
+static WATCHES: AtomicU64 = AtomicU64::new(0);
 /// Live bytes of all GC heaps together.
 static GC_LIVE: AtomicI64 = AtomicI64::new(0);
 /// Goals of all GC heaps together; 0 while there is none.
@@ -46,7 +49,34 @@ pub(crate) fn add_native(bytes: i64) -> i64 {
     if now > NATIVE_PEAK.load(Ordering::Relaxed) {
         NATIVE_PEAK.fetch_max(now, Ordering::Relaxed);
     }
+    if now > WATCHED_PEAK.load(Ordering::Relaxed) {
+        WATCHED_PEAK.fetch_max(now, Ordering::Relaxed);
+    }
     now
+}
+
+/// While it lives, the largest published size of the native heap is watched.
+#[derive(Debug)]
+pub(crate) struct NativeWatch(());
+
+/// Begins to watch. With another watch under way the largest size is that since the first of them began.
+pub(crate) fn watch_native() -> NativeWatch {
+    if WATCHES.fetch_add(1, Ordering::Relaxed) == 0 {
+        WATCHED_PEAK.store(NATIVE.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    NativeWatch(())
+}
+
+impl NativeWatch {
+    pub(crate) fn peak(&self) -> i64 {
+        WATCHED_PEAK.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for NativeWatch {
+    fn drop(&mut self) {
+        WATCHES.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The largest published size of the native heap so far, in bytes.

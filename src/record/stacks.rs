@@ -65,6 +65,49 @@ pub(crate) fn capture(entered: &Entered, leaf: Leaf) -> u32 {
     unwind::capture_numbered(memo, key << 8 | depth as u64, bounds, &mut scratch[..leaf + depth], leaf, keep)
 }
 
+/// Whether remembering a thread's last stacks pays. All-zero is a beginning.
+#[derive(Debug)]
+pub(crate) struct MemoUse {
+    /// Stacks in a row that were not remembered.
+    misses: u32,
+    /// How many stacks to walk without remembering them.
+    plain: u32,
+}
+
+/// After so many misses in a row remembering is given up for a while.
+const MISSES: u32 = 12;
+/// For how many stacks.
+const PLAIN: u32 = 120;
+
+/// As [`capture`], for what happens all the time and at ever other places: where remembering does not pay, it is left alone for a
+/// while. To remember a stack costs a third more than to walk it.
+#[inline(always)]
+pub(crate) fn capture_often(entered: &Entered) -> u32 {
+    let depth = DEPTH.load(Ordering::Relaxed);
+    if depth == 0 || !GENERATION.is_open() {
+        return 0;
+    }
+    let t = entered.thread;
+    let bounds = known_bounds(t).unwrap_or_else(|| find_bounds(t));
+    // SAFETY: the owner, under the re-entry guard.
+    let (memo, scratch, using) = unsafe { (t.memo.get(), t.scratch.get(), t.memo_use.get()) };
+    if using.plain > 0 {
+        using.plain -= 1;
+        let n = unwind::capture(&mut scratch[..depth], bounds);
+        return keep(&scratch[..n]);
+    }
+    let mut missed = false;
+    let id = unwind::capture_numbered(memo, depth as u64, bounds, &mut scratch[..depth], 0, |pcs| {
+        missed = true;
+        keep(pcs)
+    });
+    using.misses = if missed { using.misses + 1 } else { 0 };
+    if using.misses == MISSES {
+        (using.misses, using.plain) = (MISSES - 2, PLAIN);
+    }
+    id
+}
+
 /// The number of the stack that a signal interrupted. Async-signal-safe.
 pub(crate) fn capture_interrupted(entered: &Entered, context: *const c_void) -> u32 {
     let depth = DEPTH.load(Ordering::Relaxed);

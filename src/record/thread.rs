@@ -73,6 +73,11 @@ pub(crate) struct HeapCounters {
     pub(crate) publish_below: AtomicI64,
     /// The part of the difference that has been added to the process-wide figure.
     pub(crate) published_bytes: AtomicI64,
+    /// Blocks given another size.
+    pub(crate) reallocs: AtomicU64,
+    /// Whether the owner watches the largest difference, and that.
+    pub(crate) is_watched: AtomicBool,
+    pub(crate) watched: AtomicI64,
 }
 
 impl HeapCounters {
@@ -161,9 +166,9 @@ pub(crate) struct Thread {
     pub(crate) recorder: Owned<super::allocations::Recorder>,
     /// The label of the innermost scope, a number of the string table; 0 for none. The owner's.
     pub(crate) label: AtomicU32,
-    /// Bytes to allocate until the next sample, 0 if that is to be drawn; and the state of the random numbers. Written by the owner,
-    /// and while no allocations are sampled by the starter of a trace.
-    pub(crate) until_sample: AtomicU64,
+    /// How many bytes the thread will have allocated when it comes to the next sample, 0 if that is to be drawn; and the state of the random
+    /// numbers. Written by the owner, and while no allocations are sampled by the starter of a trace.
+    pub(crate) sample_at: AtomicU64,
     pub(crate) random: AtomicU64,
     /// Allocations and frees that could not be recorded. Written by the owner.
     pub(crate) lost_allocations: AtomicU64,
@@ -171,6 +176,7 @@ pub(crate) struct Thread {
     pub(crate) recent: Owned<super::section::RecentStrings>,
     pub(crate) scratch: Owned<super::stacks::Scratch>,
     pub(crate) memo: Owned<super::unwind::Memo>,
+    pub(crate) memo_use: Owned<super::stacks::MemoUse>,
 }
 
 // SAFETY: atomics apart, the fields are `Owned`, whose access rules are those of its `get`.

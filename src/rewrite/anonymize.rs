@@ -3,6 +3,7 @@
 use super::generation::{Batch, Generation, Generations, Table, put, put_text};
 use super::hidden::{Hider, is_public_function};
 use super::sink::Sink;
+use super::tables::checked;
 use super::{Error, Report, clock, tables};
 use crate::format::private::{PRIVATE, Section, meta, series};
 use crate::format::{EXPERIMENT_ALLOC_FREE, Kind};
@@ -23,7 +24,7 @@ pub fn anonymize(input: impl Read, output: impl Write, tick: &mut dyn FnMut(u64)
     let hider = Hider::new();
     let mut read = 0;
     loop {
-        match generations.next() {
+        match generations.next().and_then(checked) {
             Ok(Some(mut g)) => {
                 read += 1;
                 hide(&mut g, &hider);
@@ -31,10 +32,7 @@ pub fn anonymize(input: impl Read, output: impl Write, tick: &mut dyn FnMut(u64)
                 tick(generations.bytes_read());
             }
             Ok(None) => return sink.finish(read),
-            Err(e) => {
-                sink.finish(read)?;
-                return Err(Error::Read(e));
-            }
+            Err(e) => return Err(sink.damaged(read, e)),
         }
     }
 }
@@ -73,7 +71,7 @@ impl Uses {
         }
         for stack in tables::stacks(g) {
             for (i, &[_, func, file, _]) in stack.frames.iter().enumerate() {
-                let call = i == 0 && file == 0 && calls.contains(&stack.id) && is_call(text(func));
+                let call = i == 0 && text(file).is_empty() && calls.contains(&stack.id) && is_call(text(func));
                 let public = call || is_public_function(text(func));
                 uses.functions.entry(func).and_modify(|p| *p &= public).or_insert(public);
                 if file != 0 && !text(file).is_empty() {

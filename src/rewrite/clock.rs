@@ -120,9 +120,9 @@ fn private_snapshot(g: &Generation, clock: &Clock, batch_time: u64) -> Option<Sn
     let at = scale(trace_ns, clock.frequency, 1_000_000_000);
     let after = at.saturating_sub(batch_time);
     let moved_ns = clock.ns(batch_time.saturating_sub(at));
-    let wall_ns = wall_ns + moved_ns;
+    let wall_ns = wall_ns.saturating_add(moved_ns);
     let (sec, nsec) = (wall_ns / 1_000_000_000, wall_ns % 1_000_000_000);
-    Some(Snapshot { after, mono_ns: mono_ns + moved_ns, sec, nsec })
+    Some(Snapshot { after, mono_ns: mono_ns.saturating_add(moved_ns), sec, nsec })
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {

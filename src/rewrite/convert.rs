@@ -34,11 +34,12 @@ pub fn convert(input: impl Read, output: impl Write, to: Version, tick: &mut dyn
                 sink.write(&g)?;
                 tick(generations.bytes_read());
             }
-            Ok(None) => return sink.finish(read),
-            Err(e) => {
-                sink.finish(read)?;
-                return Err(Error::Read(e));
+            Ok(None) if read == 0 && !to.has_end_of_generation() => {
+                let text = format!("the trace is empty, and one of Go 1.{} must not be", to.minor());
+                return Err(Error::Cannot(text));
             }
+            Ok(None) => return sink.finish(read),
+            Err(e) => return Err(sink.damaged(read, e)),
         }
     }
 }

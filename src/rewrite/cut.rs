@@ -76,10 +76,9 @@ pub fn cut(input: impl Read, output: impl Write, window: Window, tick: &mut dyn 
             "the window begins after the end of the trace, which is {seconds:.3} s long"
         )));
     }
-    let report = sink.finish(read)?;
     match damage {
-        Some(e) => Err(Error::Read(e)),
-        None => Ok(report),
+        Some(e) => Err(sink.damaged(read, e)),
+        None => sink.finish(read),
     }
 }
 

@@ -21,7 +21,7 @@ struct Place {
 
 /// Joins pieces of a trace: each is a trace with some generations of the same run. They may overlap, and may come in any order.
 /// The result has the newest version among theirs. `tick` is called with the number of bytes read, now and then; each piece
-/// is read twice.
+/// is read twice. Of a piece that is damaged the whole generations are taken.
 ///
 /// # Errors
 /// [`Error::Cannot`] if generations between two pieces are missing; [`Error::Invalid`] if they are not of one run; else as the
@@ -29,11 +29,20 @@ struct Place {
 pub fn merge<R: Read + Seek>(pieces: &mut [R], output: impl Write, tick: &mut dyn FnMut(u64)) -> Result<Report, Error> {
     let mut places: Vec<Place> = Vec::new();
     let mut versions = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut damage) = (0, None);
     for (piece, input) in pieces.iter_mut().enumerate() {
         let mut generations = Generations::new(&mut *input).map_err(Error::Read)?;
         versions.push(generations.version());
-        while let Some(g) = generations.next().map_err(Error::Read)? {
+        loop {
+            let g = match generations.next() {
+                Ok(Some(g)) => g,
+                Ok(None) => break,
+                // What is whole is taken.
+                Err(e) => {
+                    damage.get_or_insert(e);
+                    break;
+                }
+            };
             let begin_ns = Clock::of(&g).map_or(0, |c| c.ns(g.begin()));
             places.push(Place { piece, number: g.number, begin_ns, offset: g.offset, bytes: g.bytes });
             tick(bytes + generations.bytes_read());
@@ -59,7 +68,7 @@ pub fn merge<R: Read + Seek>(pieces: &mut [R], output: impl Write, tick: &mut dy
                 b.piece + 1
             )));
         }
-        if b.number > a.number + 1 {
+        if b.number - a.number > 1 {
             let (first, last) = (a.number + 1, b.number - 1);
             let (what, are) = if first == last {
                 (format!("generation {first}"), "is")
@@ -81,7 +90,10 @@ pub fn merge<R: Read + Seek>(pieces: &mut [R], output: impl Write, tick: &mut dy
         bytes += p.bytes;
         tick(bytes);
     }
-    sink.finish(read)
+    match damage {
+        Some(e) => Err(sink.damaged(read, e)),
+        None => sink.finish(read),
+    }
 }
 
 /// Reads one generation again.

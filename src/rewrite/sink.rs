@@ -33,7 +33,7 @@ impl<W: Write> Sink<W> {
     /// generation that does not gets the next number.
     pub(super) fn write(&mut self, g: &Generation) -> Result<(), Error> {
         let number = match self.last {
-            Some(last) if !self.version.has_end_of_generation() => last + 1,
+            Some(last) if !self.version.has_end_of_generation() => last.wrapping_add(1),
             _ => g.number,
         };
         self.last = Some(number);
@@ -67,6 +67,15 @@ impl<W: Write> Sink<W> {
         self.report.generations_read = generations_read;
         self.proof.finish().map_err(Error::Invalid)?;
         Ok(self.report)
+    }
+
+    /// Ends the trace where the input is damaged: what there is must be valid, if there is anything.
+    pub(super) fn damaged(self, generations_read: u64, damage: read::Error) -> Error {
+        let none = self.report.generations_written == 0;
+        match self.finish(generations_read) {
+            Err(e) if !none => e,
+            _ => Error::Read(damage),
+        }
     }
 }
 

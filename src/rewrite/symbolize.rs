@@ -3,12 +3,13 @@
 use super::binary::{Binary, FrameName, Module};
 use super::generation::{Batch, Generation, Generations, Table, put, put_text};
 use super::sink::Sink;
+use super::tables::checked;
 use super::{Error, Report, clock, tables};
 use crate::format::private::{PRIVATE, Section, meta};
 use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, MAX_FRAMES, MAX_STRING_BYTES};
 use crate::names::{function_path, internal};
 use crate::read::batches::Content;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
@@ -62,7 +63,7 @@ pub fn symbolize(
     let mut names = Names { binaries, modules: BTreeMap::new(), known: HashMap::new(), pcs: HashMap::new() };
     let (mut read, mut raw) = (0, false);
     let damage = loop {
-        match generations.next() {
+        match generations.next().and_then(checked) {
             Ok(Some(mut g)) => {
                 read += 1;
                 if is_raw(&g) {
@@ -76,10 +77,10 @@ pub fn symbolize(
             Err(e) => break Some(e),
         }
     };
-    let written = sink.finish(read)?;
     if let Some(e) = damage {
-        return Err(Error::Read(e));
+        return Err(sink.damaged(read, e));
     }
+    let written = sink.finish(read)?;
     if !raw && read > 0 {
         return Err(Error::Cannot("the trace has no raw program counters: its frames have names already".to_owned()));
     }
@@ -144,8 +145,7 @@ impl Names<'_> {
         let modules = modules(g);
         let texts: HashMap<u64, String> =
             tables::strings(g).map(|t| (t.id, String::from_utf8_lossy(t.bytes).into_owned())).collect();
-        let mut strings =
-            NewStrings { next: texts.keys().max().map_or(1, |id| id + 1), ids: HashMap::new(), order: Vec::new() };
+        let mut strings = NewStrings { taken: texts.keys().copied().collect(), ..NewStrings::default() };
         let Some(place) = g.with(Content::Stacks).next().cloned() else { return };
         let mut table = Table::new(Kind::Stacks, &place);
         let mut all_named = true;
@@ -279,9 +279,11 @@ fn without_raw_mark(b: Batch) -> Batch {
     Batch { data, ..b }
 }
 
-/// Strings that come to those of a generation.
+/// Strings that come to those of a generation, under numbers that are free.
+#[derive(Default)]
 struct NewStrings {
-    next: u64,
+    taken: HashSet<u64>,
+    last: u64,
     ids: HashMap<String, u64>,
     order: Vec<(String, u64)>,
 }
@@ -296,8 +298,9 @@ impl NewStrings {
         if let Some(&id) = self.ids.get(text) {
             return id;
         }
-        let id = self.next;
-        self.next += 1;
+        let free = |id: &u64| !self.taken.contains(id);
+        let id = (self.last + 1..).find(free).unwrap_or(0);
+        self.last = id;
         self.ids.insert(text.to_owned(), id);
         self.order.push((text.to_owned(), id));
         id

@@ -1,8 +1,9 @@
 //! The string and stack tables of a generation, taken apart.
 
 use super::generation::{Batch, Generation};
-use crate::format::{Kind, varint};
+use crate::format::{Kind, MAX_FRAMES, MAX_STRING_BYTES, varint};
 use crate::read::batches::Content;
+use crate::read::{Error, ErrorKind};
 
 /// A string of a generation.
 pub(super) struct Text<'a> {
@@ -44,6 +45,34 @@ pub(super) fn stacks(g: &Generation) -> impl Iterator<Item = Stack> {
     })
 }
 
+/// Whether the walks above see all there is. Who writes a table anew must ask, or damage would be lost instead of told.
+pub(super) fn checked(g: Option<Generation>) -> Result<Option<Generation>, Error> {
+    for b in g.iter().flat_map(|g| &g.batches) {
+        let mut fields = Fields::of(b);
+        let whole = match b.content() {
+            Content::Strings => fields.all(Kind::String, |f| {
+                f.number()?;
+                let len = f.number()?;
+                f.take(len).filter(|t| t.len() <= MAX_STRING_BYTES).map(drop)
+            }),
+            Content::Stacks => fields.all(Kind::Stack, |f| {
+                f.number()?;
+                let n = f.number().filter(|&n| n <= MAX_FRAMES as u64)?;
+                (0..4 * n).try_for_each(|_| f.number().map(drop))
+            }),
+            _ => true,
+        };
+        if !whole {
+            let what = if b.content() == Content::Strings { "strings" } else { "stacks" };
+            let text = format!("a batch of {what} that cannot be decoded");
+            let (number, offset) = g.as_ref().map_or((0, 0), |g| (g.number, g.offset));
+            let e = Error::of_generation(ErrorKind::Table, number, offset, &text);
+            return Err(e.with_whole_bytes(offset));
+        }
+    }
+    Ok(g)
+}
+
 /// The fields of a batch behind its first byte.
 pub(super) struct Fields<'a> {
     pub(super) rest: &'a [u8],
@@ -52,6 +81,16 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn of(b: &'a Batch) -> Fields<'a> {
         Fields { rest: b.data.get(1..).unwrap_or_default() }
+    }
+
+    /// Whether there is nothing but records of this kind.
+    fn all(&mut self, kind: Kind, mut record: impl FnMut(&mut Self) -> Option<()>) -> bool {
+        while !self.rest.is_empty() {
+            if self.byte(kind).and_then(|()| record(self)).is_none() {
+                return false;
+            }
+        }
+        true
     }
 
     fn byte(&mut self, kind: Kind) -> Option<()> {
