@@ -404,7 +404,7 @@ impl Site {
 }
 
 /// What a recorded block stands for: itself, or as many as make up for those of its size that were not taken into the sample.
-fn weight(size: u64, interval: u64) -> Amount {
+pub(super) fn weight(size: u64, interval: u64) -> Amount {
     if interval == 0 {
         return Amount { bytes: size, parts: PARTS };
     }
