@@ -1,13 +1,19 @@
 //! How fast traces are read, with Go's figures for the same file in the same run.
 //!
 //! ```sh
-//! EXECTRACE_GO=.../bin/go cargo bench --bench read                # makes a trace of about 9 s with Go and reads it
-//! cargo bench --bench read -- --trace large.trace --csv out.csv   # a trace of yours; rows to a file
+//! EXECTRACE_GO=.../bin/go cargo bench --bench read              # makes a trace of about 9 s with Go (benches/go/busy.go)
+//! cargo bench --bench read -- --trace large.trace --csv out.csv # a trace of yours; rows to a file
+//! cargo bench --bench read -- --only answers                    # `reading`, `answers` or `printing` alone
 //! ```
-//! Rivals: the ordered reader of Go's own `internal/trace`, built into a program that only counts events, and
-//! `go tool trace -d=footprint` (which neither orders nor validates) and `-d=parsed`. Each is run five times, turn and turn
-//! about with ours; the median counts, the spread is shown, and every run's answer (its number of events, or its output) is
-//! checked against the others'. Printing takes Go minutes on a large trace, so it is measured on one of about a second.
+//! `EXECTRACE_TRACE` and `EXECTRACE_RESULTS` in the environment do the same as `--trace` and `--csv`.
+//!
+//! Rivals of the reading: the ordered reader of Go's own `internal/trace`, built into a program that only counts events, and
+//! `go tool trace -d=footprint` (which neither orders nor validates). Of `profile sync`: `go tool trace -pprof=sync`. Of
+//! printing: `-d=parsed` and `-d=wire`. Each is run five times, turn and turn about with ours; the median counts, the spread
+//! is shown, and every run's answer (its number of events, its sum of waits, or its output) is checked against the others'.
+//! Where Go takes minutes for a large trace, or more memory than machines have, it gets one of about a second, three times.
+//!
+//! Beside the time on the wall stands the processor time of all threads, which says more on a machine that others use too.
 //!
 //! Without Go there is a made-up trace, and no rival.
 
@@ -19,21 +25,35 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// How often each is run; an odd number, so that there is a median.
 const RUNS: usize = 5;
+/// The same where Go takes long.
+const RUNS_OF_SLOW: usize = 3;
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let option = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1)).map(PathBuf::from);
+    let or_env = |name: &str, var: &str| option(name).or_else(|| std::env::var_os(var).map(PathBuf::from));
+    let only = option("--only");
+    let wanted = |what: &str| only.as_ref().is_none_or(|o| o.as_os_str() == what);
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench_read");
     std::fs::create_dir_all(&dir).expect("a directory");
     let go = Go::find(&dir);
-    let large = option("--trace").unwrap_or_else(|| make(go.as_ref(), &dir, "large.trace", "9s"));
-    let small = make(go.as_ref(), &dir, "small.trace", "1s");
+    let large = or_env("--trace", "EXECTRACE_TRACE").unwrap_or_else(|| make(go.as_ref(), &dir, "large", "9s"));
+    let small = make(go.as_ref(), &dir, "small", "1s");
     let mut table = Table::default();
-    reading(&mut table, &large, go.as_ref());
-    printing(&mut table, &small, go.as_ref());
+    if wanted("reading") {
+        reading(&mut table, &large, go.as_ref());
+    }
+    if wanted("answers") {
+        answers(&mut table, &large, None);
+        answers(&mut table, &small, go.as_ref());
+    }
+    if wanted("printing") {
+        printing(&mut table, &small, go.as_ref());
+    }
     print!("{}", table.text());
-    if let Some(csv) = option("--csv") {
+    if let Some(csv) = or_env("--csv", "EXECTRACE_RESULTS") {
         std::fs::write(&csv, table.csv()).expect("write");
     }
 }
@@ -58,15 +78,38 @@ fn reading(table: &mut Table, trace: &Path, go: Option<&Go>) {
             Measured { answer: words.split(' ').next().and_then(|n| n.parse().ok()).expect("a number"), ..run }
         }));
     }
-    let events = compete(table, &format!("read {} MB", bytes / 1_000_000), None, rivals);
+    let events = compete(table, &format!("read {} MB", bytes / 1_000_000), None, RUNS, rivals);
     if let Some(go) = go {
         // Not the same work: neither ordered nor validated, and counted by events of the wire.
         let footprint = vec![Rival::new("go tool trace -d=footprint", || Measured {
             answer: 0,
             ..run(Command::new(&go.tool).arg("-d=footprint").arg(trace))
         })];
-        compete(table, "    not ordered", Some(events), footprint);
+        compete(table, "    not ordered", Some(events), RUNS, footprint);
     }
+}
+
+/// The answers that people ask for: a summary, and the profile of waiting, whose sum Go's must equal.
+fn answers(table: &mut Table, trace: &Path, go: Option<&Go>) {
+    let mb = std::fs::metadata(trace).expect("a trace").len() / 1_000_000;
+    let events = here(|f| Reader::new(f).expect("a header"), trace).answer;
+    let ours = |args: &'static [&'static str]| {
+        move || run(Command::new(env!("CARGO_BIN_EXE_exectrace")).args(args).arg(trace))
+    };
+    let summary = vec![Rival::new("exectrace", ours(&["summary"]))];
+    compete(table, &format!("summary of {mb} MB"), Some(events), RUNS, summary);
+    let Some(go) = go else {
+        let profile = vec![Rival::new("exectrace", ours(&["profile", "sync"]))];
+        compete(table, &format!("profile sync of {mb} MB"), Some(events), RUNS, profile);
+        return;
+    };
+    // Both write a profile for pprof, compressed; its sum is asked of `go tool pprof`.
+    let sum = |m: Measured| Measured { answer: go.sum(&m.head), ..m };
+    let profile = vec![
+        Rival::new("exectrace", || sum(ours(&["profile", "sync", "--pprof", "-"])())),
+        Rival::new("go tool trace", || sum(run(Command::new(&go.tool).arg("-pprof=sync").arg(trace)))),
+    ];
+    compete(table, &format!("profile sync of {mb} MB"), Some(events), RUNS_OF_SLOW, profile);
 }
 
 /// Printing as Go does.
@@ -84,13 +127,15 @@ fn printing(table: &mut Table, trace: &Path, go: Option<&Go>) {
             }));
         }
         let what = format!("print {} MB, {mode}", bytes / 1_000_000);
-        compete(table, &what, Some(events), rivals);
+        compete(table, &what, Some(events), RUNS_OF_SLOW, rivals);
     }
 }
 
 /// What a run gave.
 struct Measured {
     time: Duration,
+    /// Of all threads, in user and system mode.
+    cpu: Duration,
     /// What must be the same for all rivals: the number of events, or a hash of the output.
     answer: u64,
     /// The most memory in KiB; 0 where it is not known.
@@ -111,27 +156,38 @@ impl<'a> Rival<'a> {
 }
 
 /// Runs all rivals in turn, some times over, and checks their answers against each other. Returns the answer.
-fn compete(table: &mut Table, what: &str, events: Option<u64>, rivals: Vec<Rival<'_>>) -> u64 {
+fn compete(table: &mut Table, what: &str, events: Option<u64>, runs: usize, rivals: Vec<Rival<'_>>) -> u64 {
     let mut times = vec![Vec::new(); rivals.len()];
+    let mut cpus = vec![Vec::new(); rivals.len()];
     let mut peaks = vec![0; rivals.len()];
     let mut answer = None;
-    for _ in 0..RUNS {
+    for _ in 0..runs {
         for (i, rival) in rivals.iter().enumerate() {
             let m = (rival.run)();
             assert_eq!(*answer.get_or_insert(m.answer), m.answer, "{what}: {} gives another answer", rival.name);
             times[i].push(m.time);
+            cpus[i].push(m.cpu);
             peaks[i] = peaks[i].max(m.peak_kib);
         }
     }
     let answer = answer.unwrap_or(0);
-    let mut first = None;
+    let (mut first, mut first_cpu) = (None, None);
     for (i, rival) in rivals.iter().enumerate() {
         times[i].sort();
-        let median = times[i][RUNS / 2].as_secs_f64();
-        let ratio = median / *first.get_or_insert(median);
-        let spread = (times[i][0].as_secs_f64(), times[i][RUNS - 1].as_secs_f64());
-        let events = events.unwrap_or(answer);
-        table.rows.push(Row { what: what.into(), name: rival.name, median, spread, ratio, events, peak_kib: peaks[i] });
+        cpus[i].sort();
+        let (median, cpu) = (times[i][runs / 2].as_secs_f64(), cpus[i][runs / 2].as_secs_f64());
+        table.rows.push(Row {
+            what: what.into(),
+            name: rival.name,
+            median,
+            spread: (times[i][0].as_secs_f64(), times[i][runs - 1].as_secs_f64()),
+            cpu,
+            ratio: median / *first.get_or_insert(median),
+            cpu_ratio: cpu / *first_cpu.get_or_insert(cpu),
+            events: events.unwrap_or(answer),
+            peak_kib: peaks[i],
+            runs,
+        });
     }
     answer
 }
@@ -139,14 +195,39 @@ fn compete(table: &mut Table, what: &str, events: Option<u64>, rivals: Vec<Rival
 /// Reads a trace in this process.
 fn here(open: impl Fn(File) -> Reader<'static>, trace: &Path) -> Measured {
     let file = File::open(trace).expect("a trace");
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), own_cpu());
     let mut reader = open(file);
     let mut events = 0;
     while let Some(block) = reader.next_block().expect("a valid trace") {
         events += block.events().len() as u64;
     }
-    Measured { time: start.elapsed(), answer: events, peak_kib: 0, head: Vec::new() }
+    // The reader's threads are gone by then, or about to be: what they did is counted with the process.
+    drop(reader);
+    Measured {
+        time: start.elapsed(),
+        cpu: own_cpu().saturating_sub(cpu),
+        answer: events,
+        peak_kib: 0,
+        head: Vec::new(),
+    }
 }
+
+/// The processor time of this process so far.
+fn own_cpu() -> Duration {
+    // SAFETY: all zeros is a valid `rusage`, which has numbers only.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a local that lives through the call.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    cpu_of(&usage)
+}
+
+fn cpu_of(usage: &libc::rusage) -> Duration {
+    let one = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+    one(usage.ru_utime) + one(usage.ru_stime)
+}
+
+/// How much of an output is kept: a profile as a whole.
+const HEAD: usize = 1 << 20;
 
 /// Runs a command; its answer is a hash of what it prints.
 fn run(command: &mut Command) -> Measured {
@@ -162,27 +243,28 @@ fn run(command: &mut Command) -> Measured {
         if n == 0 {
             break;
         }
-        if head.len() < 4096 {
-            head.extend_from_slice(&buf[..n.min(4096)]);
+        if head.len() < HEAD {
+            head.extend_from_slice(&buf[..n.min(HEAD)]);
         }
         // A cheap hash, so that it is the rival that is measured: the sum of bytes, and their number.
         answer = answer.wrapping_add(buf[..n].iter().map(|&b| u64::from(b)).sum::<u64>());
         len += n as u64;
     }
-    let (ok, peak_kib) = wait(&mut child);
+    let (ok, usage) = wait(&mut child);
     let time = start.elapsed();
     assert!(ok, "{command:?} fails");
-    Measured { time, answer: answer ^ (len << 40), peak_kib, head }
+    let (cpu, peak_kib) = (cpu_of(&usage), usage.ru_maxrss as u64);
+    Measured { time, cpu, answer: answer ^ (len << 40), peak_kib, head }
 }
 
-/// Waits for a child: whether it succeeded, and the most memory that it had.
-fn wait(child: &mut std::process::Child) -> (bool, u64) {
+/// Waits for a child: whether it succeeded, and what it used.
+fn wait(child: &mut std::process::Child) -> (bool, libc::rusage) {
     let mut status = 0;
     // SAFETY: all zeros is a valid `rusage`, which has numbers only.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to locals that live through the call; the child is ours and nobody else waits for it.
     let pid = unsafe { libc::wait4(child.id() as libc::pid_t, &mut status, 0, &mut usage) };
-    (pid == child.id() as libc::pid_t && status == 0, usage.ru_maxrss as u64)
+    (pid == child.id() as libc::pid_t && status == 0, usage)
 }
 
 #[derive(Default)]
@@ -195,42 +277,50 @@ struct Row {
     name: &'static str,
     median: f64,
     spread: (f64, f64),
-    /// To the first of its group.
+    cpu: f64,
+    /// To the first of its group: by time on the wall, and by processor time.
     ratio: f64,
+    cpu_ratio: f64,
     events: u64,
     peak_kib: u64,
+    runs: usize,
 }
 
 impl Table {
     fn text(&self) -> String {
         let mut out = format!(
-            "{:<24} {:<28} {:>7} {:>9} {:>17} {:>9} {:>8}\n",
-            "", "", "ratio", "median s", "spread", "ns/event", "peak MB"
+            "{:<24} {:<28} {:>7} {:>9} {:>17} {:>9} {:>7} {:>7} {:>9} {:>8}\n",
+            "", "", "ratio", "median s", "spread", "ns/event", "cpu s", "ratio", "ns/event", "peak MB"
         );
         for r in &self.rows {
             let peak = if r.peak_kib == 0 { String::from("-") } else { (r.peak_kib >> 10).to_string() };
+            let per_event = |seconds: f64| seconds * 1e9 / r.events as f64;
             out += &format!(
-                "{:<24} {:<28} {:>7.2} {:>9.3} {:>8.3}-{:<8.3} {:>9.2} {peak:>8}\n",
+                "{:<24} {:<28} {:>7.2} {:>9.3} {:>8.3}-{:<8.3} {:>9.2} {:>7.2} {:>7.2} {:>9.2} {peak:>8}\n",
                 r.what,
                 r.name,
                 r.ratio,
                 r.median,
                 r.spread.0,
                 r.spread.1,
-                r.median * 1e9 / r.events as f64,
+                per_event(r.median),
+                r.cpu,
+                r.cpu_ratio,
+                per_event(r.cpu),
             );
         }
         out
     }
 
     fn csv(&self) -> String {
-        let mut out = String::from("what,who,ratio,median_s,min_s,max_s,events,ns_per_event,peak_kib\n");
+        let mut out =
+            String::from("what,who,runs,ratio,median_s,min_s,max_s,cpu_ratio,cpu_s,events,ns_per_event,peak_kib\n");
         for r in &self.rows {
             let ns = r.median * 1e9 / r.events as f64;
             let (what, name) = (r.what.trim().replace(',', ";"), r.name.replace(',', ";"));
             out += &format!(
-                "{what},{name},{:.3},{:.4},{:.4},{:.4},{},{ns:.2},{}\n",
-                r.ratio, r.median, r.spread.0, r.spread.1, r.events, r.peak_kib
+                "{what},{name},{},{:.3},{:.4},{:.4},{:.4},{:.3},{:.4},{},{ns:.2},{}\n",
+                r.runs, r.ratio, r.median, r.spread.0, r.spread.1, r.cpu_ratio, r.cpu, r.events, r.peak_kib
             );
         }
         out
@@ -272,6 +362,23 @@ impl Go {
         let tool = text(&["tool", "-n", "trace"]).into();
         Some(Go { bin, order, tool })
     }
+
+    /// The sum of a profile's last value, in nanoseconds to the digits that `go tool pprof` prints.
+    fn sum(&self, profile: &[u8]) -> u64 {
+        let file = std::env::temp_dir().join(format!("exectrace-bench-{}.pb.gz", std::process::id()));
+        std::fs::write(&file, profile).expect("write");
+        let mut pprof = go_command(&self.bin);
+        pprof.args(["tool", "pprof", "-raw", "-unit=ns"]).arg(&file);
+        let out = pprof.output().expect("run go tool pprof");
+        let _ = std::fs::remove_file(&file);
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        // After `Samples:` and a line of types comes a line for each: `count time: locations`.
+        let samples = text.lines().skip_while(|l| *l != "Samples:").skip(2).map_while(|l| l.split_once(':'));
+        let times = samples.filter_map(|(values, _)| values.split_whitespace().nth(1)?.parse::<u64>().ok());
+        let sum = times.sum();
+        assert_ne!(sum, 0, "no profile: {text}");
+        sum
+    }
 }
 
 fn go_command(bin: &Path) -> Command {
@@ -282,7 +389,7 @@ fn go_command(bin: &Path) -> Command {
 
 /// A trace to read: of a busy Go program, or made up. Made once and kept.
 fn make(go: Option<&Go>, dir: &Path, name: &str, duration: &str) -> PathBuf {
-    let path = dir.join(name);
+    let path = dir.join(format!("{name}-{}.trace", if go.is_some() { "go" } else { "made-up" }));
     if path.exists() {
         return path;
     }

@@ -36,7 +36,7 @@
 //! load and a branch while no trace is on.
 //!
 //! Whole programs: `examples/quickstart` (everything at once), `drop_in` (the allocator alone), `memory_pressure` (a cache under a
-//! limit), `embed_gc` (a virtual machine on [`gc`], and another collector).
+//! limit), `heap_questions` (who holds the heap), `embed_gc` (a virtual machine on [`gc`], and another collector).
 //!
 //! # The contract
 //!

@@ -3,17 +3,22 @@
 //! It reads the traces of this crate's tracer and those of Go programs alike (format versions of Go 1.22, 1.23, 1.25 and
 //! 1.26, which Go 1.22 to 1.27 write), and accepts and refuses what Go's own reader accepts and refuses.
 //!
+//! # Reading events
+//! [`Reader`] takes anything that is [`std::io::Read`]: a file, a socket, standard input. It reads in large pieces, so it needs
+//! no buffer in front. [`Reader::next_event`] gives one event at a time, [`Reader::next_block`] as many as are at hand, and
+//! [`Reader::threaded`] reads and orders on threads of its own while the caller works on what it has.
+//!
 //! ```
-//! use exectrace::read::{EventKind, Reader, StateTransition};
+//! use exectrace::read::{GoState, Reader, StateTransition};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let file: &[u8] = b"go 1.26 trace\0\0\0";
+//! # let file = std::fs::File::open("tests/data/go127-annotations.trace")?;
 //! // let file = std::fs::File::open("app.trace")?;
 //! let mut reader = Reader::new(file)?;
 //! let mut blocked = 0;
 //! while let Some(ev) = reader.next_event()? {
-//!     if let Some(StateTransition::Goroutine { id, to, reason, .. }) = ev.transition() {
-//!         if to == exectrace::read::GoState::Waiting {
+//!     if let Some(StateTransition::Goroutine { id, from, to: GoState::Waiting, reason, .. }) = ev.transition() {
+//!         if from == GoState::Running {
 //!             blocked += 1;
 //!             println!("{}: goroutine {id} waits: {}", ev.time, ev.string(reason));
 //!             for frame in ev.stack().frames() {
@@ -22,10 +27,60 @@
 //!         }
 //!     }
 //! }
-//! # assert_eq!(blocked, 0);
+//! # assert!(blocked > 0);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! An event is plain data ([`Event`]): its time, the thread, processor and goroutine on which it happened, and arguments.
+//! What the arguments mean is told by typed views: [`Event::details`] for a `match` over all kinds, or one for each kind, such
+//! as [`Event::transition`], [`Event::metric`], [`Event::range`], [`Event::region`].
+//!
+//! # Following states
+//! The reader has checked each transition, so a caller that follows states needs no checks of its own: a goroutine that
+//! starts to run was runnable, and what it is told to leave is the state it was last told to be in. This adds up how long
+//! goroutines waited, by reason, over a whole trace:
+//!
+//! ```
+//! use exectrace::read::{GoState, Interner, Reader, StateTransition};
+//! use std::collections::HashMap;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let file = std::fs::File::open("tests/data/go127-annotations.trace")?;
+//! let mut reader = Reader::new(file)?;
+//! // Ids of strings mean something in their generation only; keys of an interner do so over the whole trace.
+//! let mut interner = Interner::new();
+//! let mut waits = HashMap::new();
+//! let mut waited_ns = HashMap::new();
+//! while let Some(block) = reader.next_block()? {
+//!     for ev in block.iter() {
+//!         let Some(StateTransition::Goroutine { id, from, to, reason, .. }) = ev.transition() else { continue };
+//!         // Where a generation begins each state is told anew, with `from` and `to` the same.
+//!         if from == to {
+//!             continue;
+//!         }
+//!         if let Some((since, key)) = waits.remove(&id) {
+//!             *waited_ns.entry(key).or_insert(0) += ev.time.since(since);
+//!         }
+//!         if to == GoState::Waiting {
+//!             waits.insert(id, (ev.time, interner.string(ev.generation(), reason)));
+//!         }
+//!     }
+//! }
+//! for (reason, ns) in &waited_ns {
+//!     println!("{:>12} ns {}", ns, interner.text(*reason));
+//! }
+//! # assert!(!waited_ns.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! (`States` of `exectrace::analyze` does this and more: names, system calls without a processor, who woke whom.)
+//!
+//! # Strings and stacks
+//! [`EventRef::string`], [`EventRef::stack`] and [`EventRef::stack_of`] look up texts and frames; [`Generation`] has the tables
+//! themselves, with dense indices for side tables of your own. A [`Block`] shares its [`Generation`] by `Arc`: clone that to
+//! keep strings and stacks beyond the block.
 //!
 //! # Events, generations, ids
 //! A trace consists of *generations*, about a second each. An event's strings and stacks are numbers that mean something in
@@ -37,8 +92,10 @@
 //! transitions whose `from` and `to` are the same).
 //!
 //! # Damage
-//! A trace that is cut off or damaged gives all events up to the place where nothing sensible can follow, and then an
-//! [`Error`] that says where that is and how many bytes were whole.
+//! A trace that is cut off or damaged gives all events up to the place where nothing sensible can follow: at least those of
+//! all whole generations before it. Then comes an [`Error`], once, with the generation, the thread and the byte at which it
+//! was found and what was expected there; [`Error::whole_bytes`] says how much of the input was whole. No input makes the
+//! reader panic, wait for ever, or take memory for a length that is merely claimed.
 //!
 //! # How it works, and what it costs
 //! Bytes are gathered into a generation (`source`), whose tables are decoded at once (`table`). Then the threads' events
