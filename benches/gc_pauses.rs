@@ -7,7 +7,7 @@
 //! machine's: other programs, interrupts. The row `noise` is a thread that does nothing but look at the clock for as
 //! long, and the gaps that it sees.
 //!
-//! `cargo bench --bench gc_pauses [-- MEGABYTES]`
+//! `cargo bench --bench gc_pauses [-- MEGABYTES]`; with `EXECTRACE_RESULTS` the rows go to that file, too.
 
 use exectrace::gc::{Arena, Config, CycleStats, Gc, GcArray, GcCell, Mode, Mutation, Observer, Rootable, StwKind};
 use std::cell::{Cell, RefCell};
@@ -89,28 +89,25 @@ exectrace::collect_fields!(impl['gc] struct Node<'gc> { next, other, value });
 
 type Slot<'gc> = GcCell<'gc, Option<Gc<'gc, Node<'gc>>>>;
 type Table = Rootable!['gc => GcArray<'gc, Slot<'gc>>];
-/// Nodes in a list: 32 bytes each.
+/// Nodes in a list: 32 bytes each. Half of the live lists are in the table, the others are still referred to.
 const LIST: u64 = 32;
 
-fn list<'gc>(mc: &Mutation<'gc>, table: &[Slot<'gc>], x: &mut u64) -> Option<Gc<'gc, Node<'gc>>> {
-    (0..LIST).fold(None, |next, value| {
-        *x ^= *x << 13;
-        *x ^= *x >> 7;
-        *x ^= *x << 17;
-        let other = table[*x as usize % table.len()].get();
-        Some(mc.alloc(Node { next, other: GcCell::new(other), value }))
-    })
+fn list<'gc>(mc: &Mutation<'gc>, x: &mut u64) -> Option<Gc<'gc, Node<'gc>>> {
+    *x ^= *x << 13;
+    *x ^= *x >> 7;
+    *x ^= *x << 17;
+    (0..LIST).fold(None, |next, value| Some(mc.alloc(Node { next, other: GcCell::new(None), value })))
 }
 
 fn churn(config: Config, megabytes: u64, rounds: u64) -> (Stops, u64, Duration) {
-    let lists = (megabytes << 20) / (LIST * 32);
+    let lists = (megabytes << 20) / (LIST * 32) / 2;
     let mut x = 88_172_645_463_325_252;
     let mut arena = Arena::<Table, Stops>::try_with_observer(config, Stops::default(), |mc| {
         mc.alloc_array(lists as usize, |_| GcCell::new(None))
     })
     .expect("memory");
     for at in 0..lists as usize {
-        arena.mutate(|mc, table| table[at].set(mc, list(mc, table, &mut x)));
+        arena.mutate(|mc, table| table[at].set(mc, list(mc, &mut x)));
         arena.safepoint();
     }
     // What was measured while the heap grew is not of that heap.
@@ -120,9 +117,9 @@ fn churn(config: Config, megabytes: u64, rounds: u64) -> (Stops, u64, Duration) 
     let begin = Instant::now();
     for _ in 0..rounds {
         arena.mutate(|mc, table| {
-            let new = list(mc, table, &mut x);
+            let new = list(mc, &mut x);
             table[x as usize % table.len()].set(mc, new);
-            // A random old object is written to, and must let go of what would hold everything else.
+            // The objects of a random old list are written to, and refer to the new one.
             let old = table[(x >> 20) as usize % table.len()].get().expect("a list");
             assert_eq!(old.value, LIST - 1);
             let mut at = Some(old);
@@ -141,9 +138,18 @@ fn churn(config: Config, megabytes: u64, rounds: u64) -> (Stops, u64, Duration) 
     (stops, arena.stats().bytes_live as u64, took)
 }
 
-fn row(name: &str, cycles: u64, live: u64, times: &mut [u64]) {
+fn row(csv: &mut String, name: &str, cycles: u64, live: u64, times: &mut [u64]) {
     times.sort_unstable();
     let at = |p: f64| times.get((times.len() as f64 * p) as usize).or(times.last()).copied().unwrap_or(0) as f64 / 1e3;
+    *csv += &format!(
+        "{name},{cycles},{},{},{:.1},{:.1},{:.1},{:.1}\n",
+        live >> 20,
+        times.len(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0)
+    );
     println!(
         "{name:<24} {cycles:>4} {:>6} {:>8} {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
         live >> 20,
@@ -161,6 +167,7 @@ fn main() {
     println!("stops in us, live heap and cycles while measured");
     println!("mode, clock              cycl  MiB     stops       p50       p99     p99.9       max");
     let mut longest = Duration::ZERO;
+    let mut csv = String::from("stops,cycles,live MiB,count,p50 us,p99 us,p99.9 us,max us\n");
     for (name, mode) in [
         ("incremental", Mode::Incremental),
         ("generational", Mode::Generational),
@@ -169,8 +176,8 @@ fn main() {
         let rounds = (megabytes << 20) / (LIST * 32) * 4;
         let (stops, live, took) = churn(Config::new().mode(mode), megabytes, rounds);
         longest = longest.max(took);
-        row(&format!("{name}, wall"), stops.cycles.get(), live, &mut stops.wall.borrow_mut());
-        row(&format!("{name}, thread"), stops.cycles.get(), live, &mut stops.thread.borrow_mut());
+        row(&mut csv, &format!("{name} wall"), stops.cycles.get(), live, &mut stops.wall.borrow_mut());
+        row(&mut csv, &format!("{name} thread"), stops.cycles.get(), live, &mut stops.thread.borrow_mut());
         assert!(stops.cycles.get() > 0, "there is nothing to measure");
         println!("{:<24} peak RSS so far {} MiB", "", peak_rss_kib() >> 10);
     }
@@ -183,7 +190,11 @@ fn main() {
         }
         last = now;
     }
-    row("noise: gaps over 1 us", 0, 0, &mut gaps);
+    row(&mut csv, "noise: gaps over 1 us", 0, 0, &mut gaps);
+    csv += &format!("peak RSS MiB,,,,,,,{}\n", peak_rss_kib() >> 10);
+    if let Some(path) = std::env::var_os("EXECTRACE_RESULTS") {
+        std::fs::write(path, csv).expect("the results can be written");
+    }
 }
 
 /// The most memory that the process ever had, in KiB; 0 where that is not told.

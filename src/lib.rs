@@ -36,7 +36,7 @@
 //! load and a branch while no trace is on.
 //!
 //! Whole programs: `examples/quickstart` (everything at once), `drop_in` (the allocator alone), `memory_pressure` (a cache under a
-//! limit), `embed_gc` (a virtual machine on [`gc`], and another collector).
+//! limit), `heap_questions` (who holds the heap), `embed_gc` (a virtual machine on [`gc`], and another collector).
 //!
 //! # The contract
 //!
@@ -64,7 +64,8 @@
 //! # Map of the crate
 //!
 //! [`hooks`] is the door for event sources of your own: other collectors, other primitives to wait on. [`gc`] is a mark-sweep heap to embed in
-//! a language runtime. [`format`](mod@format) is the trace format as data. [`read`] turns traces into events, and [`analyze`] into answers.
+//! a language runtime. [`format`](mod@format) is the trace format as data. [`read`] turns traces into events, [`analyze`]
+//! into answers, and [`rewrite`] into other traces.
 //!
 //! # Platforms
 //!

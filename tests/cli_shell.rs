@@ -136,3 +136,64 @@ fn what_is_no_terminal_gets_no_colours_and_no_progress() {
     let out = run(&["frobnicate"], b"");
     assert!(!out.stderr.contains(&0x1b));
 }
+
+/// Runs the command with a terminal as its standard output; returns what appears there, and the exit code.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(args: &[&str], no_color: Option<&str>) -> (String, Option<i32>) {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    let (mut ours, mut theirs) = (-1, -1);
+    let null = std::ptr::null_mut();
+    // SAFETY: two places for descriptors; name and settings may be absent.
+    let made = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, null, null.cast(), null.cast()) };
+    assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: a descriptor that was just opened and that nobody else has.
+    let ours = unsafe { OwnedFd::from_raw_fd(ours) };
+    // SAFETY: the same.
+    let theirs = unsafe { OwnedFd::from_raw_fd(theirs) };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exectrace"));
+    command.args(args).env("TERM", "xterm").env_remove("NO_COLOR").stdout(theirs).stderr(Stdio::null());
+    if let Some(value) = no_color {
+        command.env("NO_COLOR", value);
+    }
+    let mut child = command.spawn().expect("start");
+    // The terminal ends when nobody holds its other side.
+    drop(command);
+    let mut shown = Vec::new();
+    // At the end Linux gives an error in place of an end.
+    let _ = std::fs::File::from(ours).read_to_end(&mut shown);
+    let code = child.wait().expect("wait").code();
+    (String::from_utf8(shown).expect("UTF-8"), code)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_gets_colours_unless_they_are_unwanted() {
+    let file = data_file("go127-annotations.trace").display().to_string();
+    let args = ["check", "--max", "lost=0", "--max", "duration=1us", &file];
+    let (shown, code) = on_a_terminal(&args, None);
+    assert_eq!(code, Some(1));
+    assert!(
+        shown.contains("\x1b[32mok  \x1b[0m  lost is 0") && shown.contains("\x1b[31mFAIL\x1b[0m  duration"),
+        "{shown:?}"
+    );
+    assert_eq!(on_a_terminal(&args, Some("")).0, shown, "an empty value says nothing");
+    for args in [
+        &args[..],
+        &["--help"],
+        &["diff", &file, &data_file("go127-allocfree-annotations.trace").display().to_string()],
+    ] {
+        let (plain, _) = on_a_terminal(args, Some("1"));
+        assert!(!plain.is_empty() && !plain.contains('\x1b'), "{args:?}: {plain:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_trace_is_not_thrown_at_a_terminal() {
+    let file = data_file("go127-annotations.trace").display().to_string();
+    assert_eq!(on_a_terminal(&["cut", &file], None), (String::new(), Some(2)));
+    // Unless that is what was asked.
+    let (shown, code) = on_a_terminal(&["cut", &file, "-o", "/dev/null"], None);
+    assert!(shown.starts_with("/dev/null: 1 generation, "), "{shown:?}");
+    assert_eq!(code, Some(0));
+}

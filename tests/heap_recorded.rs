@@ -7,6 +7,7 @@
 mod pprof;
 
 mod guest;
+mod support;
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::hint::black_box;
@@ -495,6 +496,12 @@ mod cli {
         let svg = std::fs::read_to_string(svg).expect("a picture");
         assert!(svg.contains(&format!("<title>all: {} bytes, 100.00 %</title>", r.peak_bytes)));
         profile(&std::fs::read(&pb).expect("a profile"), r);
+
+        // Go's own tools take the records for what they skip, in the whole trace and in parts of it.
+        if let Some(judge) = support::judge::Judge::find() {
+            judge.accept(&file);
+            assert!(judge.accept_windows(&file, 6, support::batch::Depth::All) > 0);
+        }
 
         for (args, complaint) in [
             (&["--at", "peak", "--since", "1s"][..], "--since cannot be had for the peak"),

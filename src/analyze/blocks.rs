@@ -404,7 +404,7 @@ impl Site {
 }
 
 /// What a recorded block stands for: itself, or as many as make up for those of its size that were not taken into the sample.
-fn weight(size: u64, interval: u64) -> Amount {
+pub(super) fn weight(size: u64, interval: u64) -> Amount {
     if interval == 0 {
         return Amount { bytes: size, parts: PARTS };
     }
@@ -419,8 +419,8 @@ mod tests {
     #[test]
     fn a_sample_stands_for_what_it_should() {
         assert_eq!(weight(100, 0), Amount { bytes: 100, parts: PARTS });
-        // Much smaller than the interval: one in interval / size, so each stands for the interval.
-        assert_eq!(weight(64, 1 << 20).bytes.div_ceil(32), (1 << 20) / 32 + 2);
+        // Much smaller than the interval: each stands for the interval, and half its own size.
+        assert_eq!(weight(64, 1 << 20).bytes, (1 << 20) + 32);
         // Much larger: nearly itself.
         assert_eq!(weight(64 << 20, 1 << 20), Amount { bytes: 64 << 20, parts: PARTS });
         // As large: one in 1 - 1/e.

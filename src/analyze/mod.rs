@@ -40,6 +40,7 @@ pub mod limits;
 
 mod diff;
 mod gc_report;
+mod gc_simulate;
 mod goroutines;
 mod heap_report;
 mod latency;
@@ -67,6 +68,9 @@ pub use diff::{DIFF_SCHEMA, Diff, NumberDiff, PlaceDiff, diff};
 pub use dist::{Dist, Durations};
 pub use frames::FrameInfo;
 pub use gc_report::{CycleInfo, GC_SCHEMA, GcReport, gc, gc_watched};
+pub use gc_simulate::{
+    GC_SIMULATE_SCHEMA, GcCosts, GcOutcome, GcSetting, GcSimulation, gc_simulate, gc_simulate_watched,
+};
 pub use goroutines::{GOROUTINES_SCHEMA, GoroutineGroup, GoroutineInfo, Goroutines, goroutines, goroutines_watched};
 pub use heap::{Heap, HeapStretch};
 pub use heap_report::{HEAP_SCHEMA, HeapAt, HeapBy, HeapEntry, HeapOptions, HeapReport, HeapSums, heap, heap_watched};

@@ -4,7 +4,7 @@ mod junit;
 
 use crate::input::{Asked, Input, size};
 use crate::outcome::{Failure, Outcome};
-use crate::output::{Output, write_file};
+use crate::output::{Colour, Output, write_file};
 use exectrace::analyze::limits::{self, Check, Direction, Limit};
 use exectrace::analyze::{self, Summary, SummaryOptions};
 use exectrace::read::EventKind;
@@ -93,7 +93,8 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         out.json(&Report { schema: SCHEMA, held, checks: &checks })?;
     } else {
         for c in checks.iter().filter(|c| !c.held || !args.quiet) {
-            out.line(format_args!("{}  {c}", if c.held { "ok  " } else { "FAIL" }));
+            let word = if c.held { out.paint(Colour::Green, "ok  ") } else { out.paint(Colour::Red, "FAIL") };
+            out.line(format_args!("{word}  {c}"));
         }
     }
     out.flush()?;

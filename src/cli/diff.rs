@@ -2,7 +2,7 @@
 
 use crate::input::Input;
 use crate::outcome::{Failure, Outcome};
-use crate::output::{Output, clip};
+use crate::output::{Colour, Output, clip};
 use exectrace::analyze::limits::Unit;
 use exectrace::analyze::{self, Bytes, Count, Diff, Ns, NumberDiff, Percent, PlaceDiff, Summary, SummaryOptions};
 use std::path::{Path, PathBuf};
@@ -70,9 +70,9 @@ fn text(out: &mut Output, d: &Diff, top: usize) {
     for n in &d.numbers {
         let show = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| value(v, n.unit));
         let word = match n.better {
-            Some(true) => "  better",
-            Some(false) => "  worse",
-            None => "",
+            Some(true) => out.paint(Colour::Green, "  better"),
+            Some(false) => out.paint(Colour::Red, "  worse"),
+            None => String::new(),
         };
         out.line(format_args!("{:36}{:>12}{:>12}{:>10}{word}", n.name, show(n.a), show(n.b), change(n)));
     }

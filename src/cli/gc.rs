@@ -1,5 +1,6 @@
 //! `exectrace gc`: each cycle of the collector.
 
+use crate::gc_simulate as simulate;
 use crate::input::Input;
 use crate::outcome::{Failure, Outcome};
 use crate::output::Output;
@@ -11,26 +12,40 @@ use std::path::PathBuf;
 /// A pause before a cycle's marking belongs to it; so do sweeps after it, up to the next cycle. `after` is the smallest heap
 /// between the end of marking and the next cycle.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
 Examples:
   exectrace gc app.trace
   exectrace gc --top 10 app.trace                    the ten cycles with the longest pauses
+  exectrace gc simulate --gc-percent 50,100,200 app.trace   what a collector would cost this program
   exectrace gc --json app.trace | jq '.cycles[] | select(.pause_ns_max > 1e6)'
 
 JSON: one object with \"schema\":\"exectrace.gc/1\". Times are nanoseconds, sizes bytes.")]
 pub struct Args {
     /// The trace; `-` is standard input
-    file: PathBuf,
+    #[arg(required = true)]
+    file: Option<PathBuf>,
     /// Print only the N cycles with the longest pauses
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    Simulate(simulate::Args),
 }
 
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
-    let input = Input::open(&args.file)?;
+    if let Some(What::Simulate(args)) = &args.what {
+        return simulate::run(args);
+    }
+    let Some(file) = &args.file else { return Err(Failure::usage("no trace", "a file is needed")) };
+    let input = Input::open(file)?;
     let mut asked = input.ask(|reader, tick| analyze::gc_watched(reader, tick))?;
     if let Some(top) = args.top {
         let cycles = &mut asked.answer.cycles;

@@ -16,6 +16,7 @@ mod diff;
 mod filter;
 mod fmt;
 mod gc;
+mod gc_simulate;
 mod goroutines;
 mod heap;
 mod input;

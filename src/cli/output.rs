@@ -2,7 +2,7 @@
 
 use crate::outcome::Failure;
 use exectrace::analyze::{Count, Durations, Ns};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 /// How much is gathered before it is written: several times what a pipe takes at once.
@@ -13,11 +13,29 @@ pub struct Output {
     /// What is not yet written; appended to directly.
     pub buf: Vec<u8>,
     out: io::Stdout,
+    colours: bool,
+}
+
+/// A colour, as terminals call it.
+#[derive(Clone, Copy)]
+pub enum Colour {
+    Red = 31,
+    Green = 32,
 }
 
 impl Output {
     pub fn stdout() -> Output {
-        Output { buf: Vec::with_capacity(CHUNK_BYTES + (64 << 10)), out: io::stdout() }
+        let out = io::stdout();
+        // As <https://no-color.org> has it: any value but the empty one says no.
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb");
+        let colours = out.is_terminal() && !unwanted && !dumb;
+        Output { buf: Vec::with_capacity(CHUNK_BYTES + (64 << 10)), out, colours }
+    }
+
+    /// A word in a colour where a person sees it and wants it; else as it is.
+    pub fn paint(&self, colour: Colour, word: &str) -> String {
+        if self.colours { format!("\x1b[{}m{word}\x1b[0m", colour as u8) } else { word.to_owned() }
     }
 
     /// Appends a line of text.

@@ -8,11 +8,19 @@
 //! * [`Arena::enter`] gives a [`Cx`], with safepoints at any depth of calls. For interpreters that recurse.
 //!
 //! Inside, the program allocates ([`Mutation::alloc`], [`Mutation::alloc_array`], [`Mutation::alloc_str`]), follows
-//! references ([`Gc`], a plain pointer that is `Copy`), and writes to cells ([`GcCell`], [`GcRefCell`]). [`Root`]
-//! handles keep objects from outside; [`GcWeak`] and [`Ephemeron`] know of objects without keeping them. Objects never
-//! move, so that a handle is also all that it takes to lend an object's address to foreign code. Types say what they
-//! refer to by `#[derive(Collect)]`, or by [`collect_fields!`](crate::collect_fields). None of this needs `unsafe`, and
-//! what would be unsound does not compile.
+//! references ([`Gc`], a plain pointer that is `Copy`), and writes to cells ([`GcCell`], [`GcRefCell`]). What grows is a
+//! [`GcVec`] or a [`GcMap`], whose memory is on the heap too. [`Root`] handles keep objects from outside; [`GcWeak`],
+//! [`Ephemeron`] and [`WeakMap`] know of objects without keeping them; [`Finalizers`] hand back what has died. Objects
+//! never move, so that a handle is also all that it takes to lend an object's address to foreign code
+//! ([`Root::as_ptr`]). Types say what they refer to by `#[derive(Collect)]`, or by
+//! [`collect_fields!`](crate::collect_fields). None of this needs `unsafe`, and what would be unsound does not compile.
+//!
+//! A heap belongs to the thread that made it: [`Arena`], [`Root`], [`Gc`] and the others are neither `Send` nor `Sync`,
+//! so the compiler sees to it that isolates on several threads share nothing. What goes from one to another goes by
+//! value.
+//!
+//! What to look at when something is amiss: [`Arena::stats`], [`Arena::for_each_type`], [`Arena::write_map`] (which
+//! blocks are how full), [`Arena::write_snapshot`] (for Chrome's developer tools), and the trace.
 //!
 //! # Design
 //! Memory comes in 4 MiB chunks, divided into 32 KiB blocks, each for objects of **one type** (`chunk`, `pool`). So an
@@ -33,6 +41,28 @@
 //!
 //! An *epoch* byte in each block says in which cycle its marks were made, so that a cycle begins without clearing them;
 //! a block whose epoch is old after marking holds nothing alive.
+//!
+//! *Pauses*. A cycle begins with the roots' marks and ends with the weak references; in between, steps keep to
+//! [`Config::max_pause`], for which the scan of a block can be broken off after any object, and that of a long array
+//! after 1024 items. What no deadline cuts short: one object's own `visit` (so a `Vec` of a million references in one
+//! object is visited in one go: use [`GcVec`]); the first [`GcRefCell::borrow_mut`] of such a one in a cycle; sorting the
+//! blocks after a cycle, some 30 ns each; clearing weak references and resurrecting watched objects, by their
+//! number; and a minor collection, by what survives it. On a live heap of 740 MiB the longest stop of the incremental
+//! mode was 0.63 ms of the thread's own time, 0.60 ms at the 99.9th percentile (`cargo bench --bench gc_pauses`).
+//!
+//! *The end of an object* has an order: when all that can be reached is marked, weak references to the others are
+//! cleared, then watched ones are resurrected with all they refer to, then ephemerons lose their keys, and the rest is
+//! freed; Rust's `Drop` runs when a block is swept.
+//!
+//! # What is not there
+//! * Marking by several threads, or beside the program: objects are Rust values that the program may change at any
+//!   time, and cells are not atomic. A stop could be shared out among threads, and is not yet.
+//! * Moving objects. A block with one survivor stays; [`Arena::write_map`] shows it.
+//! * An arena that moves to another thread.
+//! * A layer without types, for runtimes with an object layout of their own, and one for C.
+//! * A list of where objects were allocated.
+//! * Fields that a minor collection need not visit: an old object that was written to is visited whole, so writing to
+//!   long arrays all over is dear in generational mode.
 //!
 //! # Invariants
 //! 1. Nothing in here calls the global allocator. Tables stand on pages from the system. *Else the heap would show up

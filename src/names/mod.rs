@@ -3,6 +3,7 @@
 //! Pure functions over texts, for both halves: the tracer asks them when it names frames as it writes, and
 //! `exectrace symbolize` when it names them afterwards; the two must come to the same. They allocate, so nothing here
 //! may run inside a hook.
+#![forbid(unsafe_code)]
 
 #![forbid(unsafe_code)]
 
