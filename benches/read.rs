@@ -32,6 +32,11 @@ const RUNS_OF_SLOW: usize = 3;
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
+    if let [_, flag, how, trace] = &args[..]
+        && flag == "--here"
+    {
+        return read_here(how, trace);
+    }
     let option = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1)).map(PathBuf::from);
     let or_env = |name: &str, var: &str| option(name).or_else(|| std::env::var_os(var).map(PathBuf::from));
     let only = option("--only");
@@ -62,8 +67,8 @@ fn main() {
 fn reading(table: &mut Table, trace: &Path, go: Option<&Go>) {
     let bytes = std::fs::metadata(trace).expect("a trace").len();
     let mut rivals: Vec<Rival<'_>> = vec![
-        Rival::new("exectrace, 1 thread", || here(|f| Reader::new(f).expect("a header"), trace)),
-        Rival::new("exectrace, threads", || here(|f| Reader::threaded(f).expect("a header"), trace)),
+        Rival::new("exectrace, 1 thread", || here("one", trace)),
+        Rival::new("exectrace, threads", || here("threads", trace)),
         Rival::new("exectrace check", || {
             let run = run(Command::new(env!("CARGO_BIN_EXE_exectrace")).arg("check").arg(trace));
             let words = String::from_utf8_lossy(&run.head).into_owned();
@@ -92,7 +97,7 @@ fn reading(table: &mut Table, trace: &Path, go: Option<&Go>) {
 /// The answers that people ask for: a summary, and the profile of waiting, whose sum Go's must equal.
 fn answers(table: &mut Table, trace: &Path, go: Option<&Go>) {
     let mb = std::fs::metadata(trace).expect("a trace").len() / 1_000_000;
-    let events = here(|f| Reader::new(f).expect("a header"), trace).answer;
+    let events = here("one", trace).answer;
     let ours = |args: &'static [&'static str]| {
         move || run(Command::new(env!("CARGO_BIN_EXE_exectrace")).args(args).arg(trace))
     };
@@ -115,7 +120,7 @@ fn answers(table: &mut Table, trace: &Path, go: Option<&Go>) {
 /// Printing as Go does.
 fn printing(table: &mut Table, trace: &Path, go: Option<&Go>) {
     let bytes = std::fs::metadata(trace).expect("a trace").len();
-    let events = here(|f| Reader::new(f).expect("a header"), trace).answer;
+    let events = here("one", trace).answer;
     let ours = |format: &'static str| {
         move || run(Command::new(env!("CARGO_BIN_EXE_exectrace")).args(["print", "--format", format]).arg(trace))
     };
@@ -192,33 +197,25 @@ fn compete(table: &mut Table, what: &str, events: Option<u64>, runs: usize, riva
     answer
 }
 
-/// Reads a trace in this process.
-fn here(open: impl Fn(File) -> Reader<'static>, trace: &Path) -> Measured {
+/// Reads a trace in a process of its own, this program run anew. What a process had in memory counts for its children too, so
+/// this one must stay small.
+fn here(how: &str, trace: &Path) -> Measured {
+    let this = std::env::current_exe().expect("this program");
+    let run = run(Command::new(this).arg("--here").arg(how).arg(trace));
+    let words = String::from_utf8_lossy(&run.head).into_owned();
+    Measured { answer: words.trim().parse().unwrap_or_else(|_| panic!("{words}")), ..run }
+}
+
+/// What that process does.
+fn read_here(how: &str, trace: &str) {
     let file = File::open(trace).expect("a trace");
-    let (start, cpu) = (Instant::now(), own_cpu());
-    let mut reader = open(file);
+    let reader = if how == "threads" { Reader::threaded(file) } else { Reader::new(file) };
+    let mut reader = reader.expect("a header");
     let mut events = 0;
     while let Some(block) = reader.next_block().expect("a valid trace") {
         events += block.events().len() as u64;
     }
-    // The reader's threads are gone by then, or about to be: what they did is counted with the process.
-    drop(reader);
-    Measured {
-        time: start.elapsed(),
-        cpu: own_cpu().saturating_sub(cpu),
-        answer: events,
-        peak_kib: 0,
-        head: Vec::new(),
-    }
-}
-
-/// The processor time of this process so far.
-fn own_cpu() -> Duration {
-    // SAFETY: all zeros is a valid `rusage`, which has numbers only.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a local that lives through the call.
-    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
-    cpu_of(&usage)
+    println!("{events}");
 }
 
 fn cpu_of(usage: &libc::rusage) -> Duration {
@@ -234,7 +231,7 @@ fn run(command: &mut Command) -> Measured {
     let start = Instant::now();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start");
     let mut out = child.stdout.take().expect("a pipe");
-    let mut buf = vec![0; 1 << 20];
+    let mut buf = vec![0; 64 << 10];
     let mut head = Vec::new();
     let mut answer = 0u64;
     let mut len = 0u64;
