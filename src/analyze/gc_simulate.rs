@@ -321,7 +321,7 @@ impl Collector {
         *marked += now;
         let (done, to_mark) = (*marked == *to_mark, *to_mark);
         self.out.marked_bytes += now;
-        let ns = (u128::from(now) * u128::from(self.costs.mark_ns_per_mib) >> 20) as u64;
+        let ns = ((u128::from(now) * u128::from(self.costs.mark_ns_per_mib)) >> 20) as u64;
         self.stop(at_ns, ns + if done { self.costs.phase_ns } else { 0 }, self.out.setting.incremental);
         if done {
             self.marking = None;
@@ -389,11 +389,10 @@ mod tests {
     }
 
     /// `live` bytes are held, and `churn` more allocated and freed at once, 1 KiB each, a microsecond apart.
-    fn replay(settings: &[GcSetting], live: u64, churn: u64) -> Vec<GcOutcome> {
-        let mut r = Replay {
-            collectors: settings.iter().map(|s| Collector::new(*s, GcCosts::default())).collect(),
-            ..Replay::default()
-        };
+    fn replay(settings: &[GcSetting], mark_ns_per_mib: u64, live: u64, churn: u64) -> Vec<GcOutcome> {
+        let costs = GcCosts { mark_ns_per_mib, ..GcCosts::default() };
+        let mut r =
+            Replay { collectors: settings.iter().map(|s| Collector::new(*s, costs)).collect(), ..Replay::default() };
         let blocks = live / 1024;
         for i in 0..blocks + churn / 1024 {
             r.alloc(i * 1000, 4096 + i * 1024, 1024, 0);
@@ -410,7 +409,7 @@ mod tests {
     fn stop_the_world_cycles_come_as_often_as_the_percentage_says() {
         // Beyond the beginning, a cycle for each 32 MiB at 100 %, each 16 at 50, each 64 at 200.
         let settings = [50, 100, 200].map(|p| setting(Some(p), None, false));
-        let out = replay(&settings, 32 * MIB, 640 * MIB);
+        let out = replay(&settings, 1_000_000, 32 * MIB, 640 * MIB);
         for (o, (cycles, peak)) in out.iter().zip([(40, 48), (20, 64), (10, 96)]) {
             assert!(o.cycles.abs_diff(cycles) <= 8, "{o:?}");
             assert!(o.peak_bytes.abs_diff(peak * MIB) <= MIB, "{o:?}");
@@ -424,7 +423,7 @@ mod tests {
 
     #[test]
     fn steps_are_short_and_the_heap_keeps_to_its_goal() {
-        let out = replay(&[setting(Some(100), None, true)], 32 * MIB, 640 * MIB);
+        let out = replay(&[setting(Some(100), None, true)], 1_000_000, 32 * MIB, 640 * MIB);
         let o = &out[0];
         assert!(o.assist_ns > o.gc_ns / 10 * 9, "{o:?}");
         assert!(o.pause_ns_max <= 600_000, "{o:?}");
@@ -437,7 +436,7 @@ mod tests {
     fn a_limit_bounds_the_peak_and_a_limit_too_small_does_not_stop_the_program() {
         let settings =
             [setting(None, Some(40 * MIB), false), setting(None, Some(8 * MIB), false), setting(None, None, false)];
-        let out = replay(&settings, 32 * MIB, 640 * MIB);
+        let out = replay(&settings, 100_000, 32 * MIB, 640 * MIB);
         assert!(out[0].peak_bytes <= 40 * MIB && out[0].cycles > 40, "{:?}", out[0]);
         // Half of the time at most, and so the limit gives way.
         assert!(out[1].peak_bytes > 32 * MIB && out[1].gc_ns <= out[1].duration_ns * 6 / 10, "{:?}", out[1]);

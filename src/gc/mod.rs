@@ -47,8 +47,9 @@
 //! after 1024 items. What no deadline cuts short: one object's own `visit` (so a `Vec` of a million references in one
 //! object is visited in one go: use [`GcVec`]); the first [`GcRefCell::borrow_mut`] of such a one in a cycle; sorting the
 //! blocks after a cycle, some 30 ns each; clearing weak references and resurrecting watched objects, by their
-//! number; and a minor collection, by what survives it. On a live heap of 740 MiB the longest stop of the incremental
-//! mode was 0.63 ms of the thread's own time, 0.60 ms at the 99.9th percentile (`cargo bench --bench gc_pauses`).
+//! number; and a minor collection, by what survives it. On a live heap of 433 MiB the longest stop of the incremental
+//! mode was 0.64 ms of the thread's own time, 0.61 ms at the 99.9th percentile; a minor collection of the generational
+//! mode took 65 ms (`cargo bench --bench gc_pauses`).
 //!
 //! *The end of an object* has an order: when all that can be reached is marked, weak references to the others are
 //! cleared, then watched ones are resurrected with all they refer to, then ephemerons lose their keys, and the rest is
