@@ -63,7 +63,7 @@ fn start_fails_while_tracing_is_on_and_stop_while_it_is_not() {
 #[test]
 fn stop_returns_after_the_last_write_and_drops_the_sink() {
     /// Slow, and says what it is doing.
-    struct Slow(Arc<(AtomicBool, AtomicU32, AtomicU64, AtomicBool)>);
+    struct Slow(Arc<(AtomicBool, AtomicU64, AtomicBool)>);
     impl Write for Slow {
         fn write(&mut self, data: &[u8]) -> io::Result<usize> {
             self.0.0.store(true, Ordering::SeqCst);
