@@ -229,7 +229,10 @@ impl States {
         g.by = ev.goroutine;
         if to == GoState::Syscall {
             g.call_proc = ev.proc;
-            g.call_without_proc = if ev.proc.is_none() { Some(ev.time) } else { None };
+            // A goroutine that is made in a call is that of a C thread which calls: it has work and no processor, until the
+            // call ends. As in Go that is not a blocked call.
+            let made_in_call = from == GoState::NotExist;
+            g.call_without_proc = if ev.proc.is_none() && !made_in_call { Some(ev.time) } else { None };
             if !ev.proc.is_none() {
                 self.calls.insert(ev.proc.0, id);
             }
