@@ -27,6 +27,8 @@ pub struct Slot(pub u32);
 pub struct Span {
     /// The state.
     pub state: GoState,
+    /// The state before it.
+    pub from: GoState,
     /// When the event came that told the state.
     pub begin: Time,
     /// When it was left; the end of the trace for a span that still goes on there.
@@ -83,6 +85,8 @@ pub struct Go {
     pub id: GoId,
     /// Its state.
     pub state: GoState,
+    /// The state before it.
+    from: GoState,
     /// Since when it is in that state, as the events tell.
     pub since: Time,
     /// When it was made; the beginning of the trace for one that was there already.
@@ -222,6 +226,10 @@ impl States {
         let g = &mut self.gos[i];
         // The reader says whether it was undetermined; with that it was in the new state all the time.
         g.lead_ns = if from == GoState::Undetermined { ev.time.since(g.created).max(0) as u64 } else { 0 };
+        // Where a generation begins, states are told anew.
+        if from != to {
+            g.from = from;
+        }
         g.state = to;
         g.since = ev.time;
         g.reason = if reason.0 == 0 { StringKey(0) } else { interner.string(ev.generation(), reason) };
@@ -252,6 +260,7 @@ impl States {
         };
         Span {
             state: g.state,
+            from: g.from,
             begin: g.since,
             end,
             lead_ns: g.lead_ns,
@@ -281,6 +290,7 @@ impl States {
         let go = Go {
             id,
             state: from,
+            from,
             since: now,
             created: if from_before { self.generation_begin } else { now },
             from_before,
