@@ -55,6 +55,12 @@ static void tick(void) {
     last_ns = now;
 }
 
+/* What was done until now does not count. */
+static void skip(void) {
+    last_ns = slow_wall = clock_ns(CLOCK_MONOTONIC);
+    slow_cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
 static uint64_t rng_state = 88172645463325252u;
 static uint64_t next(void) {
     rng_state ^= rng_state << 13;
@@ -67,19 +73,32 @@ struct tree {
     struct tree *left, *right;
 };
 
-static struct tree *build(int depth) {
+static struct tree *small(int depth) {
     struct tree *t = GC_MALLOC(sizeof *t);
     if (depth > 0) {
-        t->left = build(depth - 1);
-        t->right = build(depth - 1);
+        t->left = small(depth - 1);
+        t->right = small(depth - 1);
     }
-    if (depth == TICK_DEPTH) tick();
     return t;
 }
 
+static struct tree *build(int depth) {
+    if (depth <= TICK_DEPTH) return small(depth);
+    tick();
+    struct tree *t = GC_MALLOC(sizeof *t);
+    t->left = build(depth - 1);
+    t->right = build(depth - 1);
+    return t;
+}
+
+static uint64_t count_small(const struct tree *t) {
+    return t->left ? 1 + count_small(t->left) + count_small(t->right) : 1;
+}
+
 static uint64_t count(const struct tree *t, int depth) {
-    if (depth == TICK_DEPTH) tick();
-    return t->left ? 1 + count(t->left, depth - 1) + count(t->right, depth - 1) : 1;
+    if (depth <= TICK_DEPTH) return count_small(t);
+    tick();
+    return 1 + count(t->left, depth - 1) + count(t->right, depth - 1);
 }
 
 static uint64_t temporaries(int depth, uint32_t n) {
@@ -97,14 +116,14 @@ static uint64_t binary_trees(int depth) {
     uint64_t sum = count(build(depth + 1), depth + 1);
     kept = build(depth);
     for (int d = 4; d <= depth; d += 2) sum += temporaries(d, 1u << (depth - d + 4));
-    return sum + count(kept, 0);
+    return sum + count(kept, depth);
 }
 
 static uint64_t gc_bench(int depth) {
     uint64_t sum = 0;
     kept = build(depth);
     for (int d = 4; d < depth; d += 2) sum += temporaries(d, (2u << depth) / ((2u << d) - 1));
-    return sum + count(kept, 0);
+    return sum + count(kept, depth);
 }
 
 struct entry {
@@ -165,6 +184,7 @@ static int touch(uint64_t key) {
 static uint64_t lru(void) {
     uint64_t hits = 0;
     table = GC_MALLOC(LRU_CHAINS * sizeof *table);
+    skip();
     for (uint32_t i = 0; i < LRU_OPS; i++) {
         hits += touch(next() % (LRU_ENTRIES * 3 / 2));
         if (i % BATCH == 0) tick();
@@ -181,6 +201,7 @@ static struct vec **slots;
 static uint64_t vecs(void) {
     uint64_t sum = 0;
     slots = GC_MALLOC(VECS_LIVE * sizeof *slots);
+    skip();
     for (uint64_t op = 0; op < VECS_OPS; op++) {
         struct vec **slot = &slots[next() % VECS_LIVE], *v = GC_MALLOC(sizeof *v);
         uint64_t n = 1 + next() % 8;
@@ -237,6 +258,7 @@ static uint64_t wide(void) {
     uint64_t sum = 0;
     array = GC_MALLOC(WIDE_PLACES * sizeof *array);
     for (uint64_t i = 0; i < WIDE_PLACES; i++) array[i] = leaf(i);
+    skip();
     for (uint64_t op = 0; op < WIDE_OPS; op++) {
         uint64_t place = next() % WIDE_PLACES;
         sum += *array[place];
@@ -255,6 +277,7 @@ static uint64_t strings(void) {
         texts[i] = GC_MALLOC_ATOMIC(16);
         snprintf(texts[i], 16, "%u", i);
     }
+    skip();
     for (uint32_t op = 0; op < STR_OPS; op++) {
         const char *a = texts[next() % STR_LIVE], *b = texts[next() % STR_LIVE];
         size_t na = strnlen(a, 32), nb = strnlen(b, 32);

@@ -44,6 +44,9 @@ func tick() {
 	last = now
 }
 
+// skip says that what was done until now does not count.
+func skip() { last = time.Since(begin) }
+
 type rng uint64
 
 func (r *rng) next() uint64 {
@@ -63,25 +66,33 @@ func newRng() *rng {
 type tree struct{ left, right *tree }
 
 func build(depth int) *tree {
-	t := &tree{}
-	if depth > 0 {
-		t.left = build(depth - 1)
-		t.right = build(depth - 1)
+	if depth <= tickDepth {
+		return small(depth)
 	}
-	if depth == tickDepth {
-		tick()
+	tick()
+	return &tree{build(depth - 1), build(depth - 1)}
+}
+
+func small(depth int) *tree {
+	if depth == 0 {
+		return &tree{}
 	}
-	return t
+	return &tree{small(depth - 1), small(depth - 1)}
 }
 
 func (t *tree) count(depth int) uint64 {
-	if depth == tickDepth {
-		tick()
+	if depth <= tickDepth {
+		return t.countSmall()
 	}
+	tick()
+	return 1 + t.left.count(depth-1) + t.right.count(depth-1)
+}
+
+func (t *tree) countSmall() uint64 {
 	if t.left == nil {
 		return 1
 	}
-	return 1 + t.left.count(depth-1) + t.right.count(depth-1)
+	return 1 + t.left.countSmall() + t.right.countSmall()
 }
 
 func temporaries(depth, n int) (sum uint64) {
@@ -100,7 +111,7 @@ func binaryTrees(depth int) uint64 {
 	for d := 4; d <= depth; d += 2 {
 		sum += temporaries(d, 1<<(depth-d+4))
 	}
-	return sum + long.count(0)
+	return sum + long.count(depth)
 }
 
 func gcBench(depth int) uint64 {
@@ -109,7 +120,7 @@ func gcBench(depth int) uint64 {
 	for d := 4; d < depth; d += 2 {
 		sum += temporaries(d, (2<<depth)/((2<<d)-1))
 	}
-	return sum + long.count(0)
+	return sum + long.count(depth)
 }
 
 type entry struct {
@@ -180,6 +191,7 @@ func (c *cache) touch(key uint64) bool {
 
 func lru() (hits uint64) {
 	c, r := &cache{table: make([]*entry, lruChains)}, newRng()
+	skip()
 	for i := range lruOps {
 		if c.touch(r.next() % (lruEntries * 3 / 2)) {
 			hits++
@@ -193,6 +205,7 @@ func lru() (hits uint64) {
 
 func vecs() (sum uint64) {
 	slots, r := make([]*[]*uint64, vecsLive), newRng()
+	skip()
 	for op := range uint64(vecsOps) {
 		slot := r.next() % vecsLive
 		leaves := new([]*uint64)
@@ -246,6 +259,7 @@ func wide() (sum uint64) {
 	for i := range array {
 		array[i] = newValue(uint64(i))
 	}
+	skip()
 	for op := range uint64(wideOps) {
 		place := r.next() % widePlaces
 		sum += *array[place]
@@ -262,6 +276,7 @@ func texts() (sum uint64) {
 	for i := range slots {
 		slots[i] = strconv.Itoa(i)
 	}
+	skip()
 	for op := range strOps {
 		a, b := slots[r.next()%strLive], slots[r.next()%strLive]
 		text := a[:min(len(a), 32)] + b[:min(len(b), 32)]

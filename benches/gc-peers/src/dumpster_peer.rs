@@ -1,6 +1,6 @@
 //! The programs on dumpster (its single-threaded half): reference counts, and a search for cycles now and then.
 
-use crate::watch::tick;
+use crate::watch::{skip, tick};
 use crate::work::{self, BATCH, Rng, TICK_DEPTH, Trees};
 use dumpster::Trace;
 use dumpster::unsync::Gc;
@@ -24,20 +24,30 @@ struct Tree {
 }
 
 fn build(depth: u32) -> Gc<Tree> {
-    let child = || (depth > 0).then(|| build(depth - 1));
-    let tree = Gc::new(Tree { left: child(), right: child() });
-    if depth == TICK_DEPTH {
-        tick();
+    if depth <= TICK_DEPTH {
+        return small(depth);
     }
-    tree
+    tick();
+    let child = || Some(build(depth - 1));
+    Gc::new(Tree { left: child(), right: child() })
+}
+
+fn small(depth: u32) -> Gc<Tree> {
+    let child = || (depth > 0).then(|| small(depth - 1));
+    Gc::new(Tree { left: child(), right: child() })
 }
 
 fn count(tree: &Gc<Tree>, depth: u32) -> u64 {
-    if depth == TICK_DEPTH {
-        tick();
+    if depth <= TICK_DEPTH {
+        return count_small(tree);
     }
-    let child = |t: &Gc<Tree>| count(t, depth.wrapping_sub(1));
+    tick();
+    let child = |t: &Gc<Tree>| count(t, depth - 1);
     1 + tree.left.as_ref().map_or(0, child) + tree.right.as_ref().map_or(0, child)
+}
+
+fn count_small(tree: &Gc<Tree>) -> u64 {
+    1 + tree.left.as_ref().map_or(0, count_small) + tree.right.as_ref().map_or(0, count_small)
 }
 
 struct Peer(Option<Gc<Tree>>);
@@ -49,8 +59,8 @@ impl Trees for Peer {
     fn keep(&mut self, depth: u32) {
         self.0 = Some(build(depth));
     }
-    fn count_kept(&mut self) -> u64 {
-        self.0.as_ref().map_or(0, |t| count(t, 0))
+    fn count_kept(&mut self, depth: u32) -> u64 {
+        self.0.as_ref().map_or(0, |t| count(t, depth))
     }
 }
 
@@ -133,6 +143,7 @@ fn lru() -> u64 {
     let table = (0..chains).map(|_| RefCell::new(None)).collect();
     let lru = Gc::new(Lru { table, newest: RefCell::new(None), oldest: RefCell::new(None) });
     let (mut hits, mut rng, mut len) = (0, Rng::new(), 0);
+    skip();
     for i in 0..operations {
         hits += u64::from(lru.touch(rng.next() % (entries * 3 / 2), &mut len));
         if i % BATCH == 0 {
@@ -146,6 +157,7 @@ fn vecs() -> u64 {
     let (live, operations) = work::VECS;
     let slots = Gc::new(RefCell::new(vec![None::<Gc<RefCell<Vec<Gc<u64>>>>>; live]));
     let (mut sum, mut rng) = (0, Rng::new());
+    skip();
     for op in 0..operations {
         let slot = rng.below(live);
         let leaves = Gc::new(RefCell::new(Vec::new()));
@@ -199,6 +211,7 @@ fn wide() -> u64 {
     let (places, operations) = work::WIDE;
     let array = Gc::new(RefCell::new((0..places).map(|i| Gc::new(i as u64)).collect::<Vec<_>>()));
     let (mut sum, mut rng) = (0, Rng::new());
+    skip();
     for op in 0..operations {
         let new = Gc::new(op);
         sum += *std::mem::replace(&mut array.borrow_mut()[rng.below(places)], new);
@@ -215,6 +228,7 @@ fn strings() -> u64 {
         (0..live).map(|i| Gc::new(i.to_string().into_boxed_str())).collect::<Vec<Gc<Box<str>>>>(),
     ));
     let (mut sum, mut rng, mut text) = (0, Rng::new(), String::new());
+    skip();
     for op in 0..operations {
         {
             let slots = slots.borrow();

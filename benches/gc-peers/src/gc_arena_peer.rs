@@ -1,7 +1,7 @@
 //! The programs on gc-arena, with its default pacing and a safepoint (`collect_debt`) wherever this package's heap has
 //! one.
 
-use crate::watch::tick;
+use crate::watch::{skip, tick};
 use crate::work::{self, BATCH, Rng, TICK_DEPTH, Trees};
 use gc_arena::lock::{Lock, RefLock};
 use gc_arena::{Arena, Collect, Gc, Mutation, Rootable};
@@ -25,20 +25,30 @@ struct Tree<'gc> {
 }
 
 fn build<'gc>(mc: &Mutation<'gc>, depth: u32) -> Gc<'gc, Tree<'gc>> {
-    let child = || (depth > 0).then(|| build(mc, depth - 1));
-    let tree = Gc::new(mc, Tree { left: child(), right: child() });
-    if depth == TICK_DEPTH {
-        tick();
+    if depth <= TICK_DEPTH {
+        return small(mc, depth);
     }
-    tree
+    tick();
+    let child = || Some(build(mc, depth - 1));
+    Gc::new(mc, Tree { left: child(), right: child() })
+}
+
+fn small<'gc>(mc: &Mutation<'gc>, depth: u32) -> Gc<'gc, Tree<'gc>> {
+    let child = || (depth > 0).then(|| small(mc, depth - 1));
+    Gc::new(mc, Tree { left: child(), right: child() })
 }
 
 fn count(tree: Gc<'_, Tree<'_>>, depth: u32) -> u64 {
-    if depth == TICK_DEPTH {
-        tick();
+    if depth <= TICK_DEPTH {
+        return count_small(tree);
     }
-    let child = |t: Gc<'_, Tree<'_>>| count(t, depth.wrapping_sub(1));
+    tick();
+    let child = |t: Gc<'_, Tree<'_>>| count(t, depth - 1);
     1 + tree.left.map_or(0, child) + tree.right.map_or(0, child)
+}
+
+fn count_small(tree: Gc<'_, Tree<'_>>) -> u64 {
+    1 + tree.left.map_or(0, count_small) + tree.right.map_or(0, count_small)
 }
 
 type Kept<'gc> = Gc<'gc, Lock<Option<Gc<'gc, Tree<'gc>>>>>;
@@ -51,8 +61,8 @@ impl Trees for Peer {
     fn keep(&mut self, depth: u32) {
         self.0.mutate(|mc, root| root.set(mc, Some(build(mc, depth))));
     }
-    fn count_kept(&mut self) -> u64 {
-        self.0.mutate(|_, root| root.get().map_or(0, |t| count(t, 0)))
+    fn count_kept(&mut self, depth: u32) -> u64 {
+        self.0.mutate(|_, root| root.get().map_or(0, |t| count(t, depth)))
     }
     fn safepoint(&mut self) {
         self.0.collect_debt();
@@ -167,6 +177,7 @@ fn lru() -> u64 {
         ends: Gc::new(mc, RefLock::new(Ends { newest: None, oldest: None, len: 0 })),
     });
     let (mut hits, mut rng) = (0, Rng::new());
+    skip();
     for _ in 0..operations / BATCH {
         arena.mutate(|mc, lru| {
             for _ in 0..BATCH {
@@ -187,6 +198,7 @@ fn vecs() -> u64 {
     let mut arena =
         Arena::<Rootable![Root<'_>]>::new(|mc| (0..live).map(|_| Gc::new(mc, Lock::new(None))).collect());
     let (mut sum, mut rng) = (0, Rng::new());
+    skip();
     for batch in 0..operations / BATCH {
         arena.mutate(|mc, slots| {
             for op in batch * BATCH..(batch + 1) * BATCH {
@@ -254,6 +266,7 @@ fn wide() -> u64 {
         (0..places).map(|i| Gc::new(mc, Lock::new(Gc::new(mc, i as u64)))).collect()
     });
     let (mut sum, mut rng) = (0, Rng::new());
+    skip();
     for batch in 0..operations / BATCH {
         arena.mutate(|mc, array| {
             for op in batch * BATCH..(batch + 1) * BATCH {
@@ -275,6 +288,7 @@ fn strings() -> u64 {
         (0..live).map(|i| Gc::new(mc, Lock::new(Gc::new(mc, i.to_string().into())))).collect()
     });
     let (mut sum, mut rng, mut text) = (0, Rng::new(), String::new());
+    skip();
     for _ in 0..operations / BATCH {
         arena.mutate(|mc, slots| {
             for _ in 0..BATCH {

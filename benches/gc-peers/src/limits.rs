@@ -1,7 +1,7 @@
 //! What no collector has to reach: the programs with an owner for everything, and the trees in a bump allocator that frees
 //! nothing by itself.
 
-use crate::watch::tick;
+use crate::watch::{skip, tick};
 use crate::work::{self, BATCH, Rng, TICK_DEPTH, Trees};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -31,18 +31,27 @@ struct BoxTree {
 
 impl Boxes {
     fn build(depth: u32) -> Box<BoxTree> {
-        let child = || (depth > 0).then(|| Self::build(depth - 1));
-        let tree = Box::new(BoxTree { left: child(), right: child() });
-        if depth == TICK_DEPTH {
-            tick();
+        if depth <= TICK_DEPTH {
+            return Self::small(depth);
         }
-        tree
+        tick();
+        let child = || Some(Self::build(depth - 1));
+        Box::new(BoxTree { left: child(), right: child() })
+    }
+    fn small(depth: u32) -> Box<BoxTree> {
+        let child = || (depth > 0).then(|| Self::small(depth - 1));
+        Box::new(BoxTree { left: child(), right: child() })
     }
     fn count(tree: &BoxTree, depth: u32) -> u64 {
-        if depth == TICK_DEPTH {
-            tick();
+        if depth <= TICK_DEPTH {
+            return Self::count_small(tree);
         }
-        let child = |t: &BoxTree| Self::count(t, depth.wrapping_sub(1));
+        tick();
+        let child = |t: &BoxTree| Self::count(t, depth - 1);
+        1 + tree.left.as_deref().map_or(0, child) + tree.right.as_deref().map_or(0, child)
+    }
+    fn count_small(tree: &BoxTree) -> u64 {
+        let child = |t: &BoxTree| Self::count_small(t);
         1 + tree.left.as_deref().map_or(0, child) + tree.right.as_deref().map_or(0, child)
     }
 }
@@ -54,8 +63,8 @@ impl Trees for Boxes {
     fn keep(&mut self, depth: u32) {
         self.0 = Some(Self::build(depth));
     }
-    fn count_kept(&mut self) -> u64 {
-        self.0.as_deref().map_or(0, |t| Self::count(t, 0))
+    fn count_kept(&mut self, depth: u32) -> u64 {
+        self.0.as_deref().map_or(0, |t| Self::count(t, depth))
     }
 }
 
@@ -74,19 +83,27 @@ struct BumpTree<'a> {
 
 impl Bump {
     fn build(bump: &bumpalo::Bump, depth: u32) -> &BumpTree<'_> {
-        let child = || (depth > 0).then(|| Self::build(bump, depth - 1));
-        let tree = bump.alloc(BumpTree { left: child(), right: child() });
-        if depth == TICK_DEPTH {
-            tick();
+        if depth <= TICK_DEPTH {
+            return Self::small(bump, depth);
         }
-        tree
+        tick();
+        let child = || Some(Self::build(bump, depth - 1));
+        bump.alloc(BumpTree { left: child(), right: child() })
+    }
+    fn small(bump: &bumpalo::Bump, depth: u32) -> &BumpTree<'_> {
+        let child = || (depth > 0).then(|| Self::small(bump, depth - 1));
+        bump.alloc(BumpTree { left: child(), right: child() })
     }
     fn count(tree: &BumpTree<'_>, depth: u32) -> u64 {
-        if depth == TICK_DEPTH {
-            tick();
+        if depth <= TICK_DEPTH {
+            return Self::count_small(tree);
         }
-        let child = |t: &BumpTree<'_>| Self::count(t, depth.wrapping_sub(1));
+        tick();
+        let child = |t: &BumpTree<'_>| Self::count(t, depth - 1);
         1 + tree.left.map_or(0, child) + tree.right.map_or(0, child)
+    }
+    fn count_small(tree: &BumpTree<'_>) -> u64 {
+        1 + tree.left.map_or(0, Self::count_small) + tree.right.map_or(0, Self::count_small)
     }
 }
 
@@ -99,7 +116,7 @@ impl Trees for Bump {
     fn keep(&mut self, depth: u32) {
         self.count = Self::count(Self::build(&self.kept, depth), depth);
     }
-    fn count_kept(&mut self) -> u64 {
+    fn count_kept(&mut self, _: u32) -> u64 {
         self.count
     }
 }
@@ -188,6 +205,7 @@ fn lru() -> u64 {
         len: Cell::new(0),
     };
     let (mut hits, mut rng) = (0, Rng::new());
+    skip();
     for i in 0..operations {
         hits += u64::from(lru.touch(rng.next() % (entries * 3 / 2)));
         if i % BATCH == 0 {
@@ -203,6 +221,7 @@ fn vecs() -> u64 {
     let (live, operations) = work::VECS;
     let mut slots: Vec<Option<Box<Vec<Box<u64>>>>> = (0..live).map(|_| None).collect();
     let (mut sum, mut rng) = (0, Rng::new());
+    skip();
     for op in 0..operations {
         let slot = rng.below(live);
         let mut leaves = Box::new(Vec::new());
@@ -260,6 +279,7 @@ fn wide() -> u64 {
     let (places, operations) = work::WIDE;
     let mut array: Vec<Box<u64>> = (0..places).map(|i| Box::new(i as u64)).collect();
     let (mut sum, mut rng) = (0, Rng::new());
+    skip();
     for op in 0..operations {
         sum += *std::mem::replace(&mut array[rng.below(places)], Box::new(op));
         if op % BATCH == 0 {
@@ -273,6 +293,7 @@ fn strings() -> u64 {
     let (live, operations) = work::STRINGS;
     let mut slots: Vec<Rc<str>> = (0..live).map(|i| i.to_string().into()).collect();
     let (mut sum, mut rng, mut text) = (0, Rng::new(), String::new());
+    skip();
     for op in 0..operations {
         let (a, b) = (&slots[rng.below(live)], &slots[rng.below(live)]);
         text.clear();

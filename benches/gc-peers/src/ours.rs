@@ -1,6 +1,6 @@
 //! The programs on this package's heap, with its safe interface alone.
 
-use crate::watch::tick;
+use crate::watch::{skip, tick};
 use crate::work::{self, BATCH, Rng, TICK_DEPTH, Trees};
 use exectrace::gc::{Arena, Collect, Config, Gc, GcArray, GcCell, GcString, GcVec, Mutation, Rootable};
 
@@ -22,20 +22,30 @@ struct Tree<'gc> {
 }
 
 fn build<'gc>(mc: &Mutation<'gc>, depth: u32) -> Gc<'gc, Tree<'gc>> {
-    let child = || (depth > 0).then(|| build(mc, depth - 1));
-    let tree = mc.alloc(Tree { left: child(), right: child() });
-    if depth == TICK_DEPTH {
-        tick();
+    if depth <= TICK_DEPTH {
+        return small(mc, depth);
     }
-    tree
+    tick();
+    let child = || Some(build(mc, depth - 1));
+    mc.alloc(Tree { left: child(), right: child() })
+}
+
+fn small<'gc>(mc: &Mutation<'gc>, depth: u32) -> Gc<'gc, Tree<'gc>> {
+    let child = || (depth > 0).then(|| small(mc, depth - 1));
+    mc.alloc(Tree { left: child(), right: child() })
 }
 
 fn count(tree: Gc<'_, Tree<'_>>, depth: u32) -> u64 {
-    if depth == TICK_DEPTH {
-        tick();
+    if depth <= TICK_DEPTH {
+        return count_small(tree);
     }
-    let child = |t: Gc<'_, Tree<'_>>| count(t, depth.wrapping_sub(1));
+    tick();
+    let child = |t: Gc<'_, Tree<'_>>| count(t, depth - 1);
     1 + tree.left.map_or(0, child) + tree.right.map_or(0, child)
+}
+
+fn count_small(tree: Gc<'_, Tree<'_>>) -> u64 {
+    1 + tree.left.map_or(0, count_small) + tree.right.map_or(0, count_small)
 }
 
 struct Ours(Arena<Rootable!['gc => GcCell<'gc, Option<Gc<'gc, Tree<'gc>>>>]>);
@@ -47,8 +57,8 @@ impl Trees for Ours {
     fn keep(&mut self, depth: u32) {
         self.0.mutate(|mc, root| root.set(mc, Some(build(mc, depth))));
     }
-    fn count_kept(&mut self) -> u64 {
-        self.0.mutate(|_, root| root.get().map_or(0, |t| count(t, 0)))
+    fn count_kept(&mut self, depth: u32) -> u64 {
+        self.0.mutate(|_, root| root.get().map_or(0, |t| count(t, depth)))
     }
     fn safepoint(&mut self) {
         self.0.safepoint();
@@ -140,6 +150,7 @@ fn lru(config: Config) -> u64 {
         len: GcCell::new(0),
     });
     let (mut hits, mut rng) = (0, Rng::new());
+    skip();
     for _ in 0..operations / BATCH {
         arena.mutate(|mc, lru| {
             for _ in 0..BATCH {
@@ -159,6 +170,7 @@ fn vecs(config: Config) -> u64 {
     let (live, operations) = work::VECS;
     let mut arena = Arena::<Root>::new(config, |mc| mc.alloc_array(live, |_| GcCell::new(None)));
     let (mut sum, mut rng) = (0, Rng::new());
+    skip();
     for batch in 0..operations / BATCH {
         arena.mutate(|mc, slots| {
             for op in batch * BATCH..(batch + 1) * BATCH {
@@ -222,6 +234,7 @@ fn wide(config: Config) -> u64 {
     let mut arena =
         Arena::<Root>::new(config, |mc| mc.alloc_array(places, |i| GcCell::new(mc.alloc(i as u64))));
     let (mut sum, mut rng) = (0, Rng::new());
+    skip();
     for batch in 0..operations / BATCH {
         arena.mutate(|mc, array| {
             for op in batch * BATCH..(batch + 1) * BATCH {
@@ -241,6 +254,7 @@ fn strings(config: Config) -> u64 {
         mc.alloc_array(live, |i| GcCell::new(mc.alloc_str(&i.to_string())))
     });
     let (mut sum, mut rng, mut text) = (0, Rng::new(), String::new());
+    skip();
     for _ in 0..operations / BATCH {
         arena.mutate(|mc, slots| {
             for _ in 0..BATCH {
