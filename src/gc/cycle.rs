@@ -52,6 +52,11 @@ impl Clock {
         }
     }
 
+    /// Marking speed of the last cycle, in nanoseconds for a MiB.
+    pub(super) fn ns_per_mib(&self) -> Option<u64> {
+        self.ns_per_mib.get()
+    }
+
     pub(super) fn durations(&self) -> [Durations; 4] {
         [self.stw.get(), self.assists.get(), self.sweeps.get(), self.minors.get()]
     }
@@ -147,7 +152,7 @@ impl Heap {
             return;
         }
         self.requested.set(false);
-        if self.phase.get() == Phase::Idle && self.barrier.get() == LOG {
+        if self.phase.get() == Phase::Idle && self.barrier.get() == LOG && self.is_minor_short() {
             self.minor();
             if self.paced_bytes() < self.pacer.get().trigger_after_minor() && !self.young.unknown.get() {
                 return;
@@ -202,6 +207,7 @@ impl Heap {
         self.retire_all();
         self.forget_lists();
         self.young.forget();
+        self.age_nursery();
         self.roots.watch().borrow_mut().cycle_begins();
         let mut marker = self.marker.borrow_mut();
         if marker.begin() {
