@@ -2,10 +2,14 @@
 
 use super::value::{Error, Table, Value};
 use exectrace::gc::{GcVec, Mutation};
+use std::cmp::Ordering;
 
 type Run = for<'gc> fn(&Mutation<'gc>, &[Value<'gc>]) -> Result<Value<'gc>, Error<'gc>>;
 
-/// By name. The first three are the machine's own, and never run from here.
+/// The machine's own, which never run from here.
+pub const SPECIAL: [&str; 3] = ["call/cc", "apply", "with-handler"];
+
+/// By name.
 pub const ALL: &[(&str, Run)] = &[
     ("call/cc", wrong),
     ("apply", wrong),
@@ -31,11 +35,11 @@ pub const ALL: &[(&str, Run)] = &[
     }),
     ("quotient", |mc, a| division(mc, a, i64::checked_div)),
     ("remainder", |mc, a| division(mc, a, i64::checked_rem)),
-    ("=", |mc, a| compare(mc, a, |x, y| x == y)),
-    ("<", |mc, a| compare(mc, a, |x, y| x < y)),
-    (">", |mc, a| compare(mc, a, |x, y| x > y)),
-    ("<=", |mc, a| compare(mc, a, |x, y| x <= y)),
-    (">=", |mc, a| compare(mc, a, |x, y| x >= y)),
+    ("=", |mc, a| compare(mc, a, Ordering::is_eq)),
+    ("<", |mc, a| compare(mc, a, Ordering::is_lt)),
+    (">", |mc, a| compare(mc, a, Ordering::is_gt)),
+    ("<=", |mc, a| compare(mc, a, Ordering::is_le)),
+    (">=", |mc, a| compare(mc, a, Ordering::is_ge)),
     ("eq?", |mc, a| match a {
         [x, y] => Ok(Value::Bool(x == y)),
         _ => wrong(mc, a),
@@ -220,12 +224,11 @@ fn division<'gc>(
     }
 }
 
-fn compare<'gc>(mc: &Mutation<'gc>, args: &[Value<'gc>], f: fn(f64, f64) -> bool) -> Result<Value<'gc>, Error<'gc>> {
+fn compare<'gc>(mc: &Mutation<'gc>, args: &[Value<'gc>], f: fn(Ordering) -> bool) -> Result<Value<'gc>, Error<'gc>> {
     for pair in args.windows(2) {
         let holds = match (pair[0], pair[1]) {
-            // Exact: the difference of two integers has the sign of their order.
-            (Value::Int(x), Value::Int(y)) => f(x.cmp(&y) as i8 as f64, 0.0),
-            (x, y) => f(real(mc, x)?, real(mc, y)?),
+            (Value::Int(x), Value::Int(y)) => f(x.cmp(&y)),
+            (x, y) => real(mc, x)?.partial_cmp(&real(mc, y)?).is_some_and(f),
         };
         if !holds {
             return Ok(Value::Bool(false));

@@ -73,6 +73,9 @@ pub enum Node<'gc> {
     Lambda(Gc<'gc, Lambda<'gc>>),
     Seq(Nodes<'gc>),
     Call(Nodes<'gc>),
+    /// A call by a global name whose arguments are constants, variables, or such calls. If it is of a function written in
+    /// Rust, as it mostly is, it needs no frame.
+    Simple(Nodes<'gc>),
 }
 pub type Nodes<'gc> = GcArray<'gc, Gc<'gc, Node<'gc>>>;
 
@@ -122,6 +125,8 @@ pub struct Done<'gc> {
 #[derive(Clone, Copy)]
 pub struct Builtin {
     pub name: &'static str,
+    /// It changes the machine, which therefore does it itself.
+    pub is_special: bool,
     pub run: for<'gc> fn(&Mutation<'gc>, &[Value<'gc>]) -> Result<Value<'gc>, Error<'gc>>,
 }
 exectrace::collect_static!(Builtin);

@@ -22,11 +22,12 @@ use crate::sys::clock::monotonic_ns;
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 
-/// The nursery until it is known how long its collection takes. The prototype found no difference from 256 KiB to 4 MiB;
+/// The nursery of a small heap, if it can be collected in time. The prototype found no difference from 256 KiB to 4 MiB;
 /// this fits the second-level cache.
-const NURSERY_BYTES_FIRST: usize = 1 << 20;
-/// The least that is allocated between two minor collections.
-const NURSERY_BYTES_MIN: usize = 256 << 10;
+const NURSERY_BYTES: usize = 1 << 20;
+/// The least that is allocated between two minor collections, and the nursery until it is known how long its collection
+/// takes: some 0.7 ms if everything in it survives and each object is a cache miss.
+const NURSERY_BYTES_MIN: usize = 128 << 10;
 /// A minor collection that would take longer than so many times the pause target gives way to a cycle in steps.
 const PAUSES_MAX: u128 = 2;
 /// The nursery grows with the old objects, to this part of them.
@@ -46,6 +47,8 @@ pub(super) struct Young {
     pub(super) unknown: Cell<bool>,
     /// The young objects are collected when so many bytes of them were allocated.
     pub(super) nursery: Cell<usize>,
+    /// What the last minor collections cost and how much was young, in bytes; older ones count for less and less.
+    lately: Cell<(usize, usize)>,
     /// How long it takes to collect a MiB of young objects, in nanoseconds: the longest of late. 0 if not known.
     ns_per_mib: Cell<u64>,
     /// Full cycles until minor collections are tried again.
@@ -59,7 +62,8 @@ impl Young {
         Young {
             remembered: RefCell::new(PageVec::new()),
             unknown: Cell::new(false),
-            nursery: Cell::new(NURSERY_BYTES_FIRST),
+            nursery: Cell::new(NURSERY_BYTES_MIN),
+            lately: Cell::new((0, 0)),
             ns_per_mib: Cell::new(0),
             off: Cell::new(0),
             turn: Cell::new(false),
@@ -82,12 +86,14 @@ impl Heap {
     }
 
     pub(super) fn size_nursery(&self) {
-        let most = NURSERY_BYTES_FIRST.max(self.sizes.base.get() / NURSERY_PART);
+        let most = NURSERY_BYTES.max(self.sizes.base.get() / NURSERY_PART);
         let in_time = match self.young.ns_per_mib.get() {
-            0 => NURSERY_BYTES_FIRST,
+            0 => 0,
             ns => usize::try_from((self.config.max_pause.as_nanos() << 20) / u128::from(ns)).unwrap_or(usize::MAX),
         };
-        self.young.nursery.set(most.min(in_time).max(NURSERY_BYTES_MIN));
+        // No more than twice the last: what was true of little need not be true of much.
+        let grown = self.young.nursery.get() * 2;
+        self.young.nursery.set(most.min(in_time).min(grown).max(NURSERY_BYTES_MIN));
     }
 
     /// Whether the young objects can be collected in about the time that a pause may take, to judge by the last
@@ -104,12 +110,14 @@ impl Heap {
 
     /// A full cycle begins: what was learned of minor collections counts for less.
     pub(super) fn age_nursery(&self) {
-        self.young.ns_per_mib.set(self.young.ns_per_mib.get() / 4 * 3);
+        if self.young.off.get() == 0 {
+            self.young.ns_per_mib.set(self.young.ns_per_mib.get() / 4 * 3);
+        }
     }
 
     /// Learns from a minor collection of so many bytes.
     fn learn(&self, young: usize, ns: u64) {
-        if young >= NURSERY_BYTES_MIN / 2 {
+        if young > 0 {
             let ns_per_mib = u64::try_from((u128::from(ns) << 20) / young as u128).unwrap_or(u64::MAX);
             self.young.ns_per_mib.set(ns_per_mib.max(self.young.ns_per_mib.get() / 8 * 7).max(1));
         }
@@ -178,8 +186,13 @@ impl Heap {
             sizes.allocated.set(0);
             sizes.allocated_before.set(sizes.allocated_before.get() + young.get() as u64);
             self.learn(young.get(), monotonic_ns() - begin);
-            if remembered + survived.get() > young.get() / 2 && young.get() >= NURSERY_BYTES_MIN {
+            let (cost, of) = self.young.lately.get();
+            let (cost, of) = (cost / 4 * 3 + remembered + survived.get(), of / 4 * 3 + young.get());
+            self.young.lately.set((cost, of));
+            if cost > of / 2 && of >= NURSERY_BYTES / 4 {
+                self.young.lately.set((0, 0));
                 self.young.off.set(OFF_CYCLES);
+                self.young.nursery.set(NURSERY_BYTES_MIN);
                 self.young.forget();
                 self.barrier.set(0);
             }
