@@ -1,16 +1,22 @@
 //! The functions that the language has from the beginning: those written in Rust, and a prelude in the language itself.
 
-use super::value::{Error, Table, Value};
+use super::value::{Builtin, Error, Table, Value};
 use exectrace::gc::{GcVec, Mutation};
 use std::cmp::Ordering;
+use std::sync::LazyLock;
 
 type Run = for<'gc> fn(&Mutation<'gc>, &[Value<'gc>]) -> Result<Value<'gc>, Error<'gc>>;
 
 /// The machine's own, which never run from here.
-pub const SPECIAL: [&str; 3] = ["call/cc", "apply", "with-handler"];
+const SPECIAL: [&str; 3] = ["call/cc", "apply", "with-handler"];
+
+/// All of them.
+pub static TABLE: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
+    ALL.iter().map(|(name, run)| Builtin { name, is_special: SPECIAL.contains(name), run: *run }).collect()
+});
 
 /// By name.
-pub const ALL: &[(&str, Run)] = &[
+const ALL: &[(&str, Run)] = &[
     ("call/cc", wrong),
     ("apply", wrong),
     ("with-handler", wrong),

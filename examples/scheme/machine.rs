@@ -5,7 +5,7 @@
 
 use super::builtins;
 use super::compile::{Compiler, Names, read, symbol};
-use super::value::{Builtin, Closure, Done, Env, Error, Frame, Node, Nodes, Then, Value};
+use super::value::{BuiltinRef, Closure, Done, Env, Error, Frame, Node, Nodes, Then, Value};
 use exectrace::gc::{Arena, Collect, Config, Gc, GcCell, HeapStats, Mutation, Rootable};
 
 /// Arguments that a call may have without being written to the heap.
@@ -57,10 +57,8 @@ impl Scheme {
             Machine { names: Names::new(), state: GcCell::new(state) }
         });
         arena.mutate(|mc, machine: &Machine<'_>| {
-            for (name, run) in builtins::ALL {
-                let is_special = builtins::SPECIAL.contains(name);
-                let value = Value::Builtin(Builtin { name, is_special, run: *run });
-                symbol(mc, &machine.names, name).global.set(mc, Some(value));
+            for builtin in builtins::TABLE.iter() {
+                symbol(mc, &machine.names, builtin.name).global.set(mc, Some(Value::Builtin(BuiltinRef(builtin))));
             }
         });
         let mut scheme = Scheme { arena };

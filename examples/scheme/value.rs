@@ -4,8 +4,10 @@ use exectrace::gc::{Collect, Gc, GcArray, GcCell, GcMap, GcString, GcVec, Mutati
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// A value: two words, copied about.
+/// A value: two words (see below), copied about. The tag is a word, or the compiler would copy the other fifteen bytes in
+/// odd pieces, for which the processor waits.
 #[derive(Clone, Copy, Collect)]
+#[repr(u64)]
 pub enum Value<'gc> {
     Nil,
     Unspecified,
@@ -18,7 +20,7 @@ pub enum Value<'gc> {
     Vector(Gc<'gc, GcVec<'gc, Value<'gc>>>),
     Table(Gc<'gc, Table<'gc>>),
     Closure(Gc<'gc, Closure<'gc>>),
-    Builtin(Builtin),
+    Builtin(BuiltinRef),
     /// The rest of the program, as `call/cc` takes it.
     Continuation(Gc<'gc, Frame<'gc>>),
 }
@@ -129,7 +131,19 @@ pub struct Builtin {
     pub is_special: bool,
     pub run: for<'gc> fn(&Mutation<'gc>, &[Value<'gc>]) -> Result<Value<'gc>, Error<'gc>>,
 }
-exectrace::collect_static!(Builtin);
+
+/// One of the functions, which are all there is of them: so that a value that is one is no longer than others.
+#[derive(Clone, Copy)]
+pub struct BuiltinRef(pub &'static Builtin);
+exectrace::collect_static!(BuiltinRef);
+const _: () = assert!(size_of::<Value<'static>>() == 16);
+
+impl std::ops::Deref for BuiltinRef {
+    type Target = Builtin;
+    fn deref(&self) -> &Builtin {
+        self.0
+    }
+}
 
 /// A value that is raised.
 pub struct Error<'gc>(pub Value<'gc>);
