@@ -67,10 +67,21 @@ pub struct Closure<'gc> {
 #[derive(Collect)]
 pub enum Node<'gc> {
     Const(Value<'gc>),
-    Local { up: usize, at: usize },
+    Local {
+        up: usize,
+        at: usize,
+    },
     Global(Gc<'gc, Symbol<'gc>>),
-    SetLocal { up: usize, at: usize, value: Gc<'gc, Node<'gc>> },
-    SetGlobal { to: Gc<'gc, Symbol<'gc>>, defines: bool, value: Gc<'gc, Node<'gc>> },
+    SetLocal {
+        up: usize,
+        at: usize,
+        value: Gc<'gc, Node<'gc>>,
+    },
+    SetGlobal {
+        to: Gc<'gc, Symbol<'gc>>,
+        defines: bool,
+        value: Gc<'gc, Node<'gc>>,
+    },
     If(Gc<'gc, Node<'gc>>, Gc<'gc, Node<'gc>>, Gc<'gc, Node<'gc>>),
     Lambda(Gc<'gc, Lambda<'gc>>),
     Seq(Nodes<'gc>),

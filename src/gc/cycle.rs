@@ -9,6 +9,7 @@ use super::finalize::Found;
 use super::heap::{Heap, LOG, Phase, SNAPSHOT};
 use super::marker::Marker;
 use super::observer::{CycleStats, Pressure, Reason, StwKind};
+use super::raw::RawVisitor;
 use super::stats::Durations;
 use super::sweep::OnUnwind;
 use super::type_info::TypeInfo;
@@ -232,6 +233,7 @@ impl Heap {
             mark(object, info);
         }
         self.roots.for_each(mark);
+        self.visit_raw_roots(&mut RawVisitor::marker(marker));
     }
 
     /// Leaves no block to allocate from but new ones.

@@ -20,6 +20,7 @@ use super::chunk::{Block, Hot, QUEUED_BLOCK, QUEUED_NOT, QUEUED_ONE, SLOTS_MAX, 
 use super::collect::{Collect, Visitor, sealed};
 use super::page_vec::PageVec;
 use super::pointer::Gc;
+use super::raw::RawVisitor;
 use super::type_info::{Fixed, Items, Shape, TypeInfo};
 use super::weak::{EphemeronBox, EphemeronHead};
 use crate::sys::clock::monotonic_ns;
@@ -64,6 +65,11 @@ pub(super) struct Marker {
 impl sealed::Sealed for Marker {}
 
 impl Visitor for Marker {
+    #[inline(always)]
+    fn raw(&mut self, visit: impl FnOnce(&mut RawVisitor<'_>)) {
+        visit(&mut RawVisitor::marker(self));
+    }
+
     #[inline(always)]
     fn edge<T: Collect>(&mut self, to: Gc<'_, T>) {
         // SAFETY: a `Gc` refers to a live object (invariant 5). That it is of this heap is told by its brand.
