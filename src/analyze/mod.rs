@@ -53,6 +53,7 @@ mod tasks;
 mod blocks;
 mod gc;
 mod heap;
+mod live_table;
 mod mmu;
 mod running;
 mod states;

@@ -89,6 +89,25 @@ pub fn read(data: &[u8]) -> Option<(u64, usize)> {
     None
 }
 
+/// As [`read`], without a branch for each byte where at least eight are left: for integers whose length is hard to foresee.
+#[inline]
+#[must_use]
+pub fn read_wide(data: &[u8]) -> Option<(u64, usize)> {
+    let Some(word) = data.first_chunk::<8>() else { return read(data) };
+    let word = u64::from_le_bytes(*word);
+    let last = !word & 0x8080_8080_8080_8080;
+    if last == 0 {
+        return read(data);
+    }
+    let bits = last.trailing_zeros() + 1;
+    // The groups of 7 bits move together: by pairs, fours, eights.
+    let mut x = word & (u64::MAX >> (64 - bits)) & 0x7f7f_7f7f_7f7f_7f7f;
+    x = (x & 0x007f_007f_007f_007f) | (x & 0x7f00_7f00_7f00_7f00) >> 1;
+    x = (x & 0x0000_3fff_0000_3fff) | (x & 0x3fff_0000_3fff_0000) >> 2;
+    x = (x & 0x0fff_ffff) | (x >> 32) << 28;
+    Some((x, (bits / 8) as usize))
+}
+
 /// Maps a signed integer to an unsigned one so that small magnitudes stay small. Used in private data only.
 #[inline]
 #[must_use]
@@ -113,6 +132,9 @@ mod tests {
         assert_eq!(n, len(v), "length of {v}");
         assert_eq!(read(&b[..n]), Some((v, n)), "{v}");
         assert_eq!(read(&b[..n - 1]), None, "truncated {v}");
+        assert_eq!(read_wide(&b[..n]), Some((v, n)), "{v}");
+        assert_eq!(read_wide(&[&b[..n], &[0xff; 9]].concat()), Some((v, n)), "{v}");
+        assert_eq!(read_wide(&b[..n - 1]), None, "truncated {v}");
         let mut c = [0u8; MAX_BYTES];
         // SAFETY: `c` has MAX_BYTES bytes.
         let end = unsafe { put(c.as_mut_ptr(), v) };
