@@ -92,7 +92,6 @@ pub struct Watch {
 }
 
 /// The blocks, and the sums.
-#[derive(Default)]
 pub struct Blocks {
     watch: Watch,
     taken: bool,
@@ -112,6 +111,8 @@ pub struct Blocks {
     pub peak_at: Time,
     /// How long blocks lived that were freed. In a sample each counts once.
     pub lifetimes: Dist,
+    /// The same, by the logarithm of the time: what lived shorter than 2 to this nanoseconds, and not shorter than half of that.
+    pub lifetimes_log2: [Amount; 65],
     /// How many operations were recorded.
     pub records: u64,
     /// Frees of blocks that were not seen to be allocated: before the trace, or by what was lost.
@@ -157,11 +158,36 @@ impl Cursor<'_> {
     }
 }
 
+impl Default for Blocks {
+    fn default() -> Blocks {
+        Blocks::new(Watch::default())
+    }
+}
+
 impl Blocks {
     /// Nothing yet.
     #[must_use]
     pub fn new(watch: Watch) -> Blocks {
-        Blocks { watch, ..Blocks::default() }
+        Blocks {
+            watch,
+            taken: false,
+            live: LiveTable::default(),
+            displaced: IdHashMap::default(),
+            sites: Vec::new(),
+            index: IdHashMap::default(),
+            who: Vec::new(),
+            who_index: HashMap::new(),
+            allocs: IdHashMap::default(),
+            now: Amount::default(),
+            peaks: 0,
+            peak: Amount::default(),
+            peak_at: Time::default(),
+            lifetimes: Dist::default(),
+            lifetimes_log2: [Amount::default(); 65],
+            records: 0,
+            unknown_frees: 0,
+            interval: None,
+        }
     }
 
     /// Takes in what was recorded in a generation. To be called once for each, in their order.
@@ -237,6 +263,8 @@ impl Blocks {
         }
         self.records += 1;
         match r.kind {
+            // Not of the heap.
+            AllocationKind::Map { .. } | AllocationKind::Unmap { .. } => self.records -= 1,
             AllocationKind::Alloc { address, size, .. } => {
                 self.allocated(address, size, &r, thread, generation, interner);
                 self.rose(r.time);
@@ -308,7 +336,9 @@ impl Blocks {
     fn freed(&mut self, block: &Block, time: Time, temporary: bool) {
         let amount = self.weight(block.size);
         self.now.sub(amount);
-        self.lifetimes.add(time.since(block.time).max(0) as u64);
+        let lived = time.since(block.time).max(0) as u64;
+        self.lifetimes.add(lived);
+        self.lifetimes_log2[(64 - lived.leading_zeros()) as usize].add(amount);
         let s = self.touch(block.site);
         s.live.sub(amount);
         if temporary {

@@ -8,10 +8,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use exectrace_alloc_shim::Observer;
 
 use crate::format::Kind;
-use crate::record::{allocations, sampled};
 use crate::record::gauges::{self, Series};
 use crate::record::thread::{self, Entered, HeapCounters, bump};
 use crate::record::{QUANTUM, RECORD_HEAP, records};
+use crate::record::{allocations, sampled};
 
 pub use super::measure::{Measured, count_allocations, measure, measure_process};
 
@@ -153,6 +153,8 @@ fn publish(t: &'static thread::Thread) {
         }
         return;
     }
+    #[cfg(feature = "mimalloc")]
+    crate::record::memory::set_committed(|| exectrace_alloc_shim::mimalloc_committed() as u64);
     let quantum = QUANTUM.load(Ordering::Relaxed) as i64;
     h.publish_above.store(net.saturating_add(quantum), Ordering::Relaxed);
     h.publish_below.store(net.saturating_sub(quantum), Ordering::Relaxed);

@@ -52,6 +52,21 @@ pub enum AllocationKind {
         /// Its alignment in bytes.
         align: u64,
     },
+    /// The program mapped memory (`mmap`), a megabyte or more; the time is just after. That is no block of the heap's, but the
+    /// allocator may have done it.
+    Map {
+        /// Where it is.
+        address: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// So much is about to be unmapped, which may be part of a mapping, or several; the time is just before.
+    Unmap {
+        /// Where it begins.
+        address: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
 }
 
 impl AllocationKind {
@@ -60,7 +75,10 @@ impl AllocationKind {
     #[inline]
     pub fn address(&self) -> u64 {
         match *self {
-            AllocationKind::Alloc { address, .. } | AllocationKind::Free { address } => address,
+            AllocationKind::Alloc { address, .. }
+            | AllocationKind::Free { address }
+            | AllocationKind::Map { address, .. }
+            | AllocationKind::Unmap { address, .. } => address,
             AllocationKind::Realloc { old, .. } => old,
         }
     }
@@ -107,7 +125,7 @@ impl<'a> Allocations<'a> {
             thread: self.thread,
             last: self.begin,
             last_address: 0,
-            last_stack: [StackId(0); 3],
+            last_stack: [StackId(0); 4],
             context: AllocationContext { task: TaskId(0), region: StringId(0), label: StringId(0) },
         }
     }
@@ -120,7 +138,7 @@ pub struct AllocationRecords<'a> {
     thread: ThreadId,
     last: Time,
     last_address: u64,
-    last_stack: [StackId; 3],
+    last_stack: [StackId; 4],
     context: AllocationContext,
 }
 
@@ -155,7 +173,7 @@ impl AllocationRecords<'_> {
     fn decode(&mut self) -> Faulty<Option<Allocation>> {
         let head = loop {
             let Some(head) = self.rest.byte() else { return Ok(None) };
-            if head & wire::KIND_MASK != wire::CONTEXT {
+            if head & wire::KIND_MASK != wire::CONTEXT || head >> wire::ALIGN_SHIFT != 0 {
                 break head;
             }
             let task = TaskId(self.number("a task")?);
@@ -172,6 +190,14 @@ impl AllocationRecords<'_> {
             wire::ALLOC => {
                 let (size, align) = self.size(head)?;
                 AllocationKind::Alloc { address, size, align }
+            }
+            wire::CONTEXT => {
+                let size = self.number("a mapping's size")?;
+                match head >> wire::ALIGN_SHIFT {
+                    wire::MAP => AllocationKind::Map { address, size },
+                    wire::UNMAP => AllocationKind::Unmap { address, size },
+                    other => return Err(fault!(Table, "an unknown kind of record: {other}")),
+                }
             }
             _ => {
                 let new = self.address()?;

@@ -98,7 +98,7 @@ struct Encoder {
     last_ns: u64,
     last_address: u64,
     /// By kind of record.
-    last_stack: [u32; 3],
+    last_stack: [u32; 4],
     context: Context,
 }
 
@@ -128,7 +128,19 @@ enum Operation {
         size: u64,
         align: u64,
     },
+    /// A mapping, not a block.
+    Map {
+        at: u64,
+        size: u64,
+    },
+    Unmap {
+        at: u64,
+        size: u64,
+    },
 }
+
+/// Mappings from this size on are recorded, beside allocations.
+pub(crate) const MAPPING_BYTES_MIN: usize = 1 << 20;
 
 /// A trace has begun, and its first generation is open.
 pub(crate) fn begin(options: &Options) {
@@ -276,6 +288,35 @@ pub(crate) fn resized(t: &'static Thread, (old, old_size): (usize, usize), (new,
     }
 }
 
+/// The program has mapped memory, at least [`MAPPING_BYTES_MIN`] of it.
+#[cfg_attr(
+    not(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    expect(dead_code, reason = "no hooks")
+)]
+#[cold]
+pub(crate) fn mapped(at: usize, size: usize) {
+    mapping(Operation::Map { at: at as u64, size: size as u64 });
+}
+
+/// It is about to unmap so much.
+#[cfg_attr(
+    not(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    expect(dead_code, reason = "no hooks")
+)]
+#[cold]
+pub(crate) fn unmapping(at: usize, size: usize) {
+    mapping(Operation::Unmap { at: at as u64, size: size as u64 });
+}
+
+fn mapping(operation: Operation) {
+    if mode() == OFF {
+        return;
+    }
+    if let Some(t) = thread::current_or_attach() {
+        record(t, operation);
+    }
+}
+
 /// Something happened on a thread that the tracer does not know.
 pub(crate) fn elsewhere() {
     if mode() == ALL {
@@ -349,7 +390,11 @@ fn try_record(t: &'static Thread, operation: Operation) -> bool {
         }
         return false;
     };
-    let with_stack = !matches!(operation, Operation::Free { .. }) || FREE_STACKS.load(Ordering::Relaxed);
+    let with_stack = match operation {
+        Operation::Free { .. } => FREE_STACKS.load(Ordering::Relaxed),
+        Operation::Unmap { .. } => false,
+        _ => true,
+    };
     let stack = if with_stack { stacks::capture_often(&entered) } else { 0 };
     match write(&entered, operation, stack) {
         Ok(()) => true,
@@ -450,6 +495,7 @@ impl Operation {
             Operation::Alloc { .. } => wire::ALLOC,
             Operation::Free { .. } => wire::FREE,
             Operation::Realloc { .. } => wire::REALLOC,
+            Operation::Map { .. } | Operation::Unmap { .. } => wire::CONTEXT,
         }
     }
 }
@@ -471,9 +517,14 @@ impl Encoder {
         let align = match operation {
             Operation::Alloc { align, .. } | Operation::Realloc { align, .. } => align,
             Operation::Free { .. } => 1,
+            // As a logarithm, it stands where the alignment's does.
+            Operation::Map { .. } => 1 << wire::MAP,
+            Operation::Unmap { .. } => 1 << wire::UNMAP,
         };
-        let same = !self.is_new(operation, stack);
-        self.last_stack[usize::from(kind)] = stack;
+        let same = !self.is_new(operation, stack) || matches!(operation, Operation::Unmap { .. });
+        if !same {
+            self.last_stack[usize::from(kind)] = stack;
+        }
         let align = align.trailing_zeros() as u8;
         let head_align = align.min(wire::ALIGN_FOLLOWS);
         let head = kind | if same { wire::SAME_STACK } else { 0 } | head_align << wire::ALIGN_SHIFT;
@@ -483,7 +534,7 @@ impl Encoder {
         let mut p = unsafe { put_wide(p.add(1), now - self.last_ns) };
         self.last_ns = now;
         let size = match operation {
-            Operation::Alloc { at, size, .. } => {
+            Operation::Alloc { at, size, .. } | Operation::Map { at, size } | Operation::Unmap { at, size } => {
                 // SAFETY: as above.
                 p = unsafe { self.put_address(p, at) };
                 Some(size)
@@ -553,7 +604,7 @@ fn begin_batch(s: &mut Section<'_>, recorder: &mut Recorder) -> Result<(), NoSec
         batch.integer(interval);
     }
     recorder.encoders[(generation & 1) as usize] =
-        Encoder { goid, last_ns: batch.last_ns(), last_address: 0, last_stack: [0; 3], context: Context::default() };
+        Encoder { goid, last_ns: batch.last_ns(), last_address: 0, last_stack: [0; 4], context: Context::default() };
     if let Some(full) = full {
         pool.send(full);
     }

@@ -177,8 +177,15 @@ impl Memo {
         let root = unsafe { &mut *self.root(place(&registers)) };
         let known = (root.pc, root.sp, root.key, root.epoch) == (registers.pc, registers.sp, key, self.epoch);
         let at = if known { At::Known { node: root.first as usize, ways: 0 } } else { At::New };
-        let mut tree =
-            Tree { memo: self, register: registers.fp, fp: FramePointer::Register, at, link: 0, len: 0, given_up: false };
+        let mut tree = Tree {
+            memo: self,
+            register: registers.fp,
+            fp: FramePointer::Register,
+            at,
+            link: 0,
+            len: 0,
+            given_up: false,
+        };
         let n = out.get_mut(before..).map_or(0, |out| walk(registers, bounds, out, &mut tree));
         let (link, len) = (tree.link, tree.len);
         let remember = len > 0 && !tree.given_up;
