@@ -132,6 +132,18 @@ fn wall_clock_ns(ev: &EventRef<'_>) -> Option<i64> {
     Some(wall.saturating_sub(at.since(ev.time)))
 }
 
+/// Whether a generation was written by this crate's tracer.
+fn is_native(g: &crate::read::Generation) -> bool {
+    g.sections().flatten().any(|s| match s.content {
+        Private::Meta(pairs) => pairs.iter().any(|&(k, v)| k == meta::WRITER && is_our_writer(v)),
+        _ => false,
+    })
+}
+
+fn is_our_writer(writer: &str) -> bool {
+    writer.starts_with("exectrace")
+}
+
 /// Hands each event of a trace to `each`, and calls `tick` between blocks of them.
 fn each_event(
     reader: &mut Reader<'_>,

@@ -139,27 +139,28 @@ pub mod series {
     pub const GC_PREFIX: &str = "gc.";
 }
 
-/// [`Section::Allocations`]: `goroutine, interval, record*`.
-///
-/// The goroutine is the thread's. The interval is 0 where every operation is recorded; else operations are a sample in which a
-/// block of `n` bytes is with probability `1 - exp(-n / interval)`, and frees are those of blocks in the sample.
-///
-/// A record begins with a head byte, made of a [kind](KIND_MASK) and flags:
-///
-/// ```text
-/// context   head  task  region  label           0, or a string's id; holds for the records behind it in the batch
-/// map       head  dt  address          size         [stack]
-/// unmap     head  dt  address          size
-/// alloc     head  dt  address          size [align] [stack]
-/// free      head  dt  address                       [stack]
-/// realloc   head  dt  address  moved   size [align] [stack]
-/// ```
-///
-/// `dt` is nanoseconds since the record before, the first since the batch's time. An address is told as the difference to
-/// the last address told: both are rotated to the right by [`ADDRESS_ROTATION`] bits, subtracted, and zigzag-encoded. `moved` is
-/// the new address, told likewise. The head has the alignment's logarithm, or [`ALIGN_FOLLOWS`]. A stack is the number of
-/// a stack of the table divided by two; with [`SAME_STACK`] it is that of the last record of the kind in the batch, at first 0.
 pub mod allocations {
+    //! [`Section::Allocations`](super::Section::Allocations): `goroutine, interval, record*`.
+    //!
+    //! The goroutine is the thread's. The interval is 0 where every operation is recorded; else operations are a sample in which a
+    //! block of `n` bytes is with probability `1 - exp(-n / interval)`, and frees are those of blocks in the sample.
+    //!
+    //! A record begins with a head byte, made of a [kind](KIND_MASK) and flags:
+    //!
+    //! ```text
+    //! context   head  task  region  label           0, or a string's id; holds for the records behind it in the batch
+    //! map       head  dt  address          size         [stack]
+    //! unmap     head  dt  address          size
+    //! alloc     head  dt  address          size [align] [stack]
+    //! free      head  dt  address                       [stack]
+    //! realloc   head  dt  address  moved   size [align] [stack]
+    //! ```
+    //!
+    //! `dt` is nanoseconds since the record before, the first since the batch's time. An address is told as the difference to
+    //! the last address told: both are rotated to the right by [`ADDRESS_ROTATION`] bits, subtracted, and zigzag-encoded. `moved` is
+    //! the new address, told likewise. The head has the alignment's logarithm, or [`ALIGN_FOLLOWS`]. A stack is the number of
+    //! a stack of the table divided by two; with [`SAME_STACK`] it is that of the last record of the kind in the batch, at first 0.
+
     /// The part of the head that is the kind of record.
     pub const KIND_MASK: u8 = 3;
     /// A block was allocated. The time is just after.
