@@ -48,13 +48,16 @@ mod mmu_curve;
 mod profile;
 mod regions;
 mod tasks;
+mod why_rss;
 
 // What they are made of.
 mod blocks;
 mod gc;
 mod heap;
+mod live_table;
 mod mmu;
 mod running;
+mod stack_tree;
 mod states;
 mod tally;
 mod times;
@@ -73,7 +76,9 @@ pub use gc_simulate::{
 };
 pub use goroutines::{GOROUTINES_SCHEMA, GoroutineGroup, GoroutineInfo, Goroutines, goroutines, goroutines_watched};
 pub use heap::{Heap, HeapStretch};
-pub use heap_report::{HEAP_SCHEMA, HeapAt, HeapBy, HeapEntry, HeapOptions, HeapReport, HeapSums, heap, heap_watched};
+pub use heap_report::{
+    HEAP_SCHEMA, HeapAt, HeapBucket, HeapBy, HeapEntry, HeapOptions, HeapReport, HeapSums, heap, heap_watched,
+};
 pub use latency::{LATENCY_SCHEMA, Latency, LatencyBucket, LatencyCase, latency, latency_watched};
 pub use mmu::{Counting, Minimum, Mmu, Work};
 pub use mmu_curve::{CurvePoint, MMU_SCHEMA, MmuCurve, mmu, mmu_watched, mmu_windows};
@@ -81,6 +86,7 @@ pub use profile::{
     FunctionEntry, PROFILE_SCHEMA, Profile, ProfileEntry, ProfileKind, ProfileOptions, profile, profile_watched,
 };
 pub use regions::{REGIONS_SCHEMA, RegionName, Regions, regions, regions_watched};
+pub use stack_tree::{TreeNode, TreeRoot};
 pub use states::{Change, Go, Slot, Span, States};
 pub use summary::{
     Alone, Blocked, Collector, Cpu, Events, Finding, Group, KindCount, Losses, MmuPoint, Named, Origin, Parallel,
@@ -88,6 +94,7 @@ pub use summary::{
 };
 pub use tasks::{TASKS_SCHEMA, TaskInfo, TaskName, Tasks, tasks, tasks_watched};
 pub use units::{Bytes, Count, Ns, Percent};
+pub use why_rss::{MappedBy, RssInstant, RssPart, WHY_RSS_SCHEMA, WhyRss, why_rss, why_rss_watched};
 
 use crate::format::private::meta;
 use crate::read::{Error, EventRef, Private, Reader, Time};

@@ -37,6 +37,8 @@ const STACK_DEPTH: usize = 64;
 const SAMPLE_HZ: u32 = 100;
 /// Beyond this the kernel's tick limits the rate, and the samples begin to disturb.
 const SAMPLE_HZ_MAX: u32 = 1000;
+/// Default of [`Tracer::memory_every`].
+const MEMORY_EVERY: Duration = Duration::from_millis(100);
 /// Shorter periods only move the cost of closing.
 const PERIOD_MIN: Duration = Duration::from_micros(50);
 
@@ -86,6 +88,7 @@ pub struct Tracer {
     symbolize: Symbolize,
     sample_hz: u32,
     memory_limit: Option<u64>,
+    memory_every: Duration,
     record: u32,
     allocations: allocations::Options,
 }
@@ -108,6 +111,7 @@ impl Tracer {
             symbolize: Symbolize::Live,
             sample_hz: SAMPLE_HZ,
             memory_limit: None,
+            memory_every: MEMORY_EVERY,
             record: RECORD_HEAP | RECORD_BLOCKING | RECORD_SYSCALLS,
             allocations: allocations::Options::DEFAULT,
         }
@@ -163,6 +167,14 @@ impl Tracer {
     /// The limit in bytes that the heap's goal shows when there is no GC heap. By default that of the control group, if it has one.
     pub const fn memory_limit(mut self, bytes: u64) -> Tracer {
         self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// How often the process's memory as the system sees it is recorded: the resident set by kind, what the allocator has committed, the
+    /// control group and its limits, stalls and page faults. 100 ms by default, zero for never. The tracer's thread reads it, in some
+    /// 50 µs; what takes the kernel longer is read once a second at the most. `exectrace heap why-rss` answers from it.
+    pub const fn memory_every(mut self, every: Duration) -> Tracer {
+        self.memory_every = every;
         self
     }
 
@@ -299,6 +311,7 @@ impl Tracer {
             opened_ns,
             gc_active: WORLD.lock().begin_trace(),
             heap_quantum: self.heap_quantum as u64,
+            memory_every: self.memory_every,
         };
         let period = self.period.max(PERIOD_MIN);
         let job = Job { shared: shared.clone(), period, input: Some((opening, sink)), outcome: None };
