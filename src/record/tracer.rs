@@ -477,7 +477,7 @@ pub(crate) fn watch_forks() {
 }
 
 /// In the child of a `fork`: it is not traced, and its tracer is as new.
-extern "C" fn in_child() {
+pub(crate) extern "C" fn in_child() {
     // Numbers of generations are not used twice: the next one comes after all that any thread was in.
     LAST_GENERATION.fetch_max(thread::last_adopted().max(GENERATION.get()) + 1, Ordering::Relaxed);
     GENERATION.set(0);

@@ -1,0 +1,110 @@
+//! One process's recording: when it begins and when it ends.
+//!
+//! It begins in the constructor, or in the child of a `fork` that is to be followed, and ends once, with the process. What ends
+//! without a word (a signal, the kernel) leaves its last generation in the black box beside the file.
+
+use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use exectrace::__preload as guest;
+
+use crate::arena::ARENA;
+use crate::config::Config;
+use crate::sink::Sink;
+
+static CONFIG: OnceLock<Config> = OnceLock::new();
+/// The process that is being recorded, 0 for none. It is not this one in a child of `vfork`, which has our memory.
+static RECORDED: AtomicU32 = AtomicU32::new(0);
+/// How often one process may write files under one name, before and after each `exec`.
+const FILES_MAX: u32 = 1000;
+
+/// The library's constructor.
+pub(crate) extern "C" fn begin() {
+    exectrace::__interpose::init();
+    // SAFETY: the functions have the right type and live for ever. They are run before those of the tracer's, which were registered
+    // a moment ago, before a fork, and after them in the child: which may allocate then.
+    unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_ended), Some(fork_ended)) };
+    // The program's own copy of the hooks stands before this one and sees every call first.
+    if exectrace::__interpose::hooked_by_another() {
+        return;
+    }
+    match Config::from_env() {
+        Ok(Some(config)) => {
+            let config = CONFIG.get_or_init(|| config);
+            // SAFETY: no arguments.
+            let parent = unsafe { guest::system(libc::SYS_getppid, [0; 6]) } as u32;
+            if config.parent.is_none_or(|only| only == parent || config.follow) {
+                start(config);
+            }
+        }
+        Ok(None) => {}
+        Err(wrong) => complain(&wrong),
+    }
+}
+
+extern "C" fn fork_begins() {
+    ARENA.lock();
+}
+
+extern "C" fn fork_ended() {
+    ARENA.unlock();
+}
+
+fn start(config: &Config) {
+    let pid = guest::process_id();
+    // Whatever stands between here and a trace that runs, the program's `errno` is as it was.
+    match sink(config, pid).and_then(|sink| config.tracer.clone().start(sink).map_err(io::Error::other)) {
+        Ok(()) => RECORDED.store(pid, Ordering::Release),
+        Err(e) => complain(&format!("cannot record to {}: {e}", config.path(pid, 0).display())),
+    }
+}
+
+fn sink(config: &Config, pid: u32) -> io::Result<Sink> {
+    if !config.is_per_process() {
+        return Sink::create(config.path(pid, 0), false);
+    }
+    for n in 0..FILES_MAX {
+        match Sink::create(config.path(pid, n), true) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other,
+        }
+    }
+    Err(io::Error::other("too many files of this process"))
+}
+
+/// The library's destructor, and what each other way out of the process comes to. Returns when the trace is written.
+pub(crate) extern "C" fn end() {
+    // A signal handler that interrupted a hook would wait for itself. What is in the buffers is in the black box.
+    if !is_recorded() || guest::is_inside() {
+        return;
+    }
+    RECORDED.store(0, Ordering::Release);
+    // The sink's errors have nowhere to go: what was written before them is in the file.
+    let _ = exectrace::stop();
+}
+
+/// Whether the calling process, and not one that shares or copied its memory, is being recorded.
+pub(crate) fn is_recorded() -> bool {
+    let recorded = RECORDED.load(Ordering::Acquire);
+    recorded != 0 && recorded == guest::process_id()
+}
+
+/// This is the child of a `fork`, behind all that libc does there.
+pub(crate) fn forked() {
+    if RECORDED.load(Ordering::Acquire) == 0 {
+        return;
+    }
+    RECORDED.store(0, Ordering::Release);
+    if let Some(config) = CONFIG.get()
+        && config.follow
+    {
+        start(config);
+    }
+}
+
+/// Says on standard error why nothing is recorded: once, before the program has begun.
+fn complain(what: &str) {
+    // If it cannot be said, there is nobody to hear it.
+    let _ = writeln!(io::stderr(), "exectrace: {what}");
+}
