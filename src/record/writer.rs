@@ -99,7 +99,8 @@ impl<'a> Writer<'a> {
         }
         self.write();
         let mut next = Instant::now() + self.period;
-        loop {
+        // Asked before the first wait too: a stop that came right after the start has rung together with it.
+        while !shared.stop.load(Ordering::Acquire) {
             shared.pool.bell.wait(next.saturating_duration_since(Instant::now()));
             if shared.stop.load(Ordering::Acquire) {
                 break;

@@ -12,6 +12,9 @@
 //! | `EXECTRACE_FOLLOW` | `1`: children are recorded, too; `EXECTRACE_OUT` needs a `%p` | `0` |
 //! | `EXECTRACE_PARENT` | record only children of the process with this id, and with `EXECTRACE_FOLLOW` theirs | any process |
 //!
+//! A process that is recorded leaves its id in `EXECTRACE_STARTED`: so its children know that they are children, and the program that
+//! it executes in its own place that it is no child. Such a program's file has a number behind its name.
+//!
 //! It is read once, by the constructor, while the process has one thread.
 
 use std::env;
@@ -33,7 +36,12 @@ pub(crate) struct Config {
     pub(crate) follow: bool,
     /// The only parent whose children are recorded.
     pub(crate) parent: Option<u32>,
+    /// The process among this one and its ancestors that was last recorded.
+    pub(crate) started: Option<u32>,
 }
+
+/// Set in the environment of a process that is recorded, for what it executes: its own id.
+pub(crate) const STARTED: &str = "EXECTRACE_STARTED";
 
 /// What is wrong with the environment.
 pub(crate) type Wrong = String;
@@ -82,7 +90,8 @@ impl Config {
             tracer = tracer.buffer_bytes(usize::try_from(size).unwrap_or(usize::MAX));
         }
         let parent = number("EXECTRACE_PARENT")?.map(|id| id as u32);
-        Ok(Some(Config { out, tracer, follow, parent }))
+        let started = number(STARTED)?.map(|id| id as u32);
+        Ok(Some(Config { out, tracer, follow, parent, started }))
     }
 
     /// The file of process `pid`; `n` tells apart what one process writes before and after an `exec`.

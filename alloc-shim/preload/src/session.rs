@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use exectrace::__preload as guest;
 
 use crate::arena::ARENA;
-use crate::config::Config;
+use crate::config::{Config, STARTED};
 use crate::sink::Sink;
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
@@ -34,7 +34,13 @@ pub(crate) extern "C" fn begin() {
             let config = CONFIG.get_or_init(|| config);
             // SAFETY: no arguments.
             let parent = unsafe { guest::system(libc::SYS_getppid, [0; 6]) } as u32;
-            if config.parent.is_none_or(|only| only == parent || config.follow) {
+            let wanted = match config.started {
+                // This process has executed another program.
+                Some(pid) if pid == guest::process_id() => true,
+                Some(_) => config.follow,
+                None => config.parent.is_none_or(|only| only == parent),
+            };
+            if wanted {
                 start(config);
             }
         }
@@ -54,6 +60,8 @@ extern "C" fn fork_ended() {
 fn start(config: &Config) {
     let pid = guest::process_id();
     // Whatever stands between here and a trace that runs, the program's `errno` is as it was.
+    // SAFETY: the process has one thread: this is the constructor, or the child of a fork.
+    unsafe { std::env::set_var(STARTED, pid.to_string()) };
     match sink(config, pid).and_then(|sink| config.tracer.clone().start(sink).map_err(io::Error::other)) {
         Ok(()) => RECORDED.store(pid, Ordering::Release),
         Err(e) => complain(&format!("cannot record to {}: {e}", config.path(pid, 0).display())),
@@ -61,7 +69,7 @@ fn start(config: &Config) {
 }
 
 fn sink(config: &Config, pid: u32) -> io::Result<Sink> {
-    if !config.is_per_process() {
+    if !config.is_per_process() && config.started.is_none() {
         return Sink::create(config.path(pid, 0), false);
     }
     for n in 0..FILES_MAX {

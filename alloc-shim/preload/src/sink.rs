@@ -33,7 +33,7 @@ impl Sink {
         let how = if new { libc::O_EXCL } else { libc::O_TRUNC };
         let fd = open(&path, libc::O_CREAT | how)?;
         let kept = guest::Kept::new(fd).ok_or_else(|| io::Error::other("too many files are kept"))?;
-        Ok(Sink { identity: identity(fd)?, path, kept, checked: true })
+        Ok(Sink { identity: identity(fd)?, path, kept, checked: false })
     }
 
     fn check(&mut self) -> io::Result<()> {

@@ -1,0 +1,169 @@
+//! What is recorded, on its way to being traces: a directory with raw traces, one or more of each process.
+//!
+//! ```text
+//! app.trace.spool/ 123.raw      what process 123 wrote: whole generations with raw program counters
+//!                  123.raw.1    what it wrote after it had executed another program
+//!                  123.raw.box  what it had in memory when it was killed
+//! ```
+//!
+//! When the program has ended, each becomes a trace with names, and the directory is removed. If this command is killed itself, the
+//! directory stays, and `exectrace recover` does the same later.
+
+use crate::outcome::Failure;
+use exectrace::rewrite::{self, Binaries};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// See the module's page.
+pub struct Spool {
+    dir: PathBuf,
+}
+
+/// Where names come from.
+#[derive(Default)]
+pub struct Names {
+    /// Binaries, or files with their debug information.
+    pub binaries: Vec<PathBuf>,
+    /// Directories of debug information by build id.
+    pub debug_dirs: Vec<PathBuf>,
+}
+
+/// A trace that is done.
+pub struct Finished {
+    pub path: PathBuf,
+    /// Whether it is that of the program itself, and not of a process that it started.
+    pub is_main: bool,
+    /// What is wrong with it.
+    pub trouble: Option<String>,
+}
+
+/// What a process left.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Raw {
+    pub process: u32,
+    /// Counts the programs that it executed one after the other.
+    pub program: u32,
+    pub path: PathBuf,
+}
+
+impl Spool {
+    /// Makes a directory beside `output`.
+    pub fn create(output: &Path) -> Result<Spool, Failure> {
+        let mut name = output.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".spool-{}", std::process::id()));
+        let dir = std::path::absolute(output.with_file_name(name)).unwrap_or_default();
+        fs::create_dir(&dir).map_err(|e| {
+            let hint = "name a file in a directory that can be written with -o FILE";
+            Failure::usage(format_args!("cannot make {}: {e}", dir.display()), hint)
+        })?;
+        Ok(Spool { dir })
+    }
+
+    /// One that is there.
+    pub fn open(dir: &Path) -> Spool {
+        Spool { dir: dir.to_owned() }
+    }
+
+    /// What the library is told to write to.
+    pub fn pattern(&self) -> OsString {
+        // A `%` of the directory's name is written twice.
+        let dir = self.dir.as_os_str().as_encoded_bytes();
+        let mut pattern = Vec::with_capacity(dir.len() + 8);
+        for &b in dir {
+            pattern.extend_from_slice(if b == b'%' { b"%%" } else { std::slice::from_ref(&b) });
+        }
+        pattern.extend_from_slice(b"/%p.raw");
+        std::os::unix::ffi::OsStringExt::from_vec(pattern)
+    }
+
+    /// What is there, by process and in the order in which it was written.
+    pub fn raws(&self) -> io::Result<Vec<Raw>> {
+        let mut raws = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some((process, rest)) = name.split_once(".raw") else { continue };
+            let program = if rest.is_empty() { Some(0) } else { rest.strip_prefix('.').and_then(|n| n.parse().ok()) };
+            if let (Ok(process), Some(program)) = (process.parse(), program) {
+                raws.push(Raw { process, program, path: entry.path() });
+            }
+        }
+        raws.sort();
+        Ok(raws)
+    }
+
+    /// Makes traces of all that is there, and removes it. That of `main` is `output`; others have the process id in their names, and
+    /// a number if a process has more than one.
+    pub fn finish(self, main: u32, output: &Path, names: &Names) -> Result<Vec<Finished>, Failure> {
+        let cannot = |e: io::Error| Failure::usage(format_args!("cannot read {}: {e}", self.dir.display()), "");
+        let raws = self.raws().map_err(cannot)?;
+        let mut done = Vec::new();
+        let mut kept = false;
+        for (i, raw) in raws.iter().enumerate() {
+            // The last program that a process executed is the one that was meant.
+            let is_last = raws.get(i + 1).is_none_or(|next| next.process != raw.process);
+            let is_main = raw.process == main && is_last;
+            let path = name(output, raw, is_main, is_last);
+            match finish(raw, &path, names) {
+                Ok(None) => {}
+                Ok(Some(trouble)) => done.push(Finished { path, is_main, trouble }),
+                Err(e) => {
+                    kept = true;
+                    let trouble = Some(format!("{e}; what was recorded is in {}", raw.path.display()));
+                    done.push(Finished { path, is_main, trouble });
+                }
+            }
+        }
+        if !kept {
+            self.remove();
+        }
+        Ok(done)
+    }
+
+    /// Removes the directory.
+    pub fn remove(&self) {
+        // Files that cannot be removed are litter, and no failure of what was asked.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn name(output: &Path, raw: &Raw, is_main: bool, is_last: bool) -> PathBuf {
+    if is_main {
+        return output.to_owned();
+    }
+    let program = if is_last { String::new() } else { format!(".{}", raw.program) };
+    let stem = output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let extension = output.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+    output.with_file_name(format!("{stem}.{}{program}{extension}", raw.process))
+}
+
+/// Makes a trace with names of a raw one. `None` if there is nothing in it; else what is wrong with it, if anything is.
+fn finish(raw: &Raw, output: &Path, names: &Names) -> Result<Option<Option<String>>, rewrite::Error> {
+    let file = File::open(&raw.path).map_err(rewrite::Error::Write)?;
+    let mut binaries = Binaries::default();
+    binaries.files.clone_from(&names.binaries);
+    binaries.debug_dirs.clone_from(&names.debug_dirs);
+    let mut part = output.as_os_str().to_owned();
+    part.push(".part");
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(&part).map_err(rewrite::Error::Write)?);
+    let result = rewrite::symbolize(BufReader::with_capacity(1 << 20, file), &mut out, &binaries, &mut |_| {});
+    out.flush().map_err(rewrite::Error::Write)?;
+    let trouble = match result {
+        Ok(report) if report.written.generations_written == 0 => {
+            let _ = fs::remove_file(&part);
+            return Ok(None);
+        }
+        Ok(_) => None,
+        // Its whole part was written.
+        Err(rewrite::Error::Read(e)) => Some(e.to_string()),
+        Err(e) => {
+            // It is in the way of nothing else.
+            let _ = fs::remove_file(&part);
+            return Err(e);
+        }
+    };
+    fs::rename(&part, output).map_err(rewrite::Error::Write)?;
+    Ok(Some(trouble))
+}
