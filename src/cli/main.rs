@@ -28,6 +28,7 @@ mod output;
 mod print;
 mod profile;
 mod record;
+mod recover;
 mod regions;
 mod rewrite;
 mod summary;
@@ -68,6 +69,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Record(record::Args),
+    Recover(recover::Args),
     Summary(summary::Args),
     Profile(profile::Args),
     Goroutines(goroutines::Args),
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Record(args) => record::run(&args),
+        Command::Recover(args) => recover::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Goroutines(args) => goroutines::run(&args),

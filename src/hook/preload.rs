@@ -85,6 +85,14 @@ impl Kept {
     }
 }
 
+/// In the child of a `fork`: closes what is kept there, which is its parent's.
+pub fn close_kept() {
+    for fd in descriptor::take_kept() {
+        // SAFETY: no memory is involved; the library's code that had the descriptor does not run in this process.
+        unsafe { raw::syscall6(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
 impl Drop for Kept {
     fn drop(&mut self) {
         descriptor::set_kept(self.0, descriptor::NONE);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::buffer::{Chunk, Content, Pool};
+use super::buffer::{Buffer, Chunk, Content, Pool};
 use super::clock::CLOCK;
 use super::gauges::{self, Series};
 use super::gc_world::WORLD;
@@ -17,7 +17,7 @@ use super::tables::Tables;
 use super::thread::{self, Thread, life};
 use super::tracer::{RECORD, RECORD_HEAP};
 use super::wire::{self, Events, Table, put, put_text};
-use super::{allocations, modules, string_table};
+use super::{allocations, black_box, modules, string_table};
 use crate::format::private::{Section as Private, meta, series};
 use crate::format::{GoStatus, Kind, NO_THREAD, ProcStatus, Version};
 use crate::sys::thread::NAME_BYTES;
@@ -55,6 +55,8 @@ pub(crate) struct Closer {
     /// Batches of the open generation and of the next, out of their buffers.
     held: Vec<u8>,
     ahead: Vec<u8>,
+    /// With a black box: buffers that stay until their generation has been written.
+    kept: Vec<(u32, Buffer)>,
     /// The closed generation, until it is written: what stands before its threads' batches, these, and the rest.
     head: Vec<u8>,
     closed: Vec<u8>,
@@ -95,6 +97,7 @@ impl Closer {
             gc_active: opening.gc_active,
             held: Vec::new(),
             ahead: Vec::new(),
+            kept: Vec::new(),
             head: opening.version.header().to_vec(),
             closed: Vec::new(),
             tail: Vec::new(),
@@ -107,7 +110,7 @@ impl Closer {
 
     /// Takes the filled buffers in, so that they can be filled anew.
     pub(crate) fn collect(&mut self) {
-        collect(&self.pool, self.generation, &mut self.held, &mut self.ahead);
+        collect(&self.pool, self.generation, &mut self.held, &mut self.ahead, &mut self.kept);
     }
 
     /// Whether so much has been collected that the generation had better be closed.
@@ -141,8 +144,12 @@ impl Closer {
         [&self.head, &self.closed, &self.tail]
     }
 
-    /// It has been written. The memory is kept.
-    pub(crate) fn written(&mut self) {
+    /// It has been written, and the trace has so many bytes. The memory is kept.
+    pub(crate) fn written(&mut self, bytes: u64) {
+        let last = self.generation - 1;
+        black_box::written(last, bytes);
+        let pool = &self.pool;
+        self.kept.extract_if(.., |(n, _)| *n <= last).for_each(|(_, buffer)| pool.give_back(buffer));
         self.head.clear();
         self.closed.clear();
         self.tail.clear();
@@ -166,6 +173,9 @@ impl Closer {
             let mut world = WORLD.lock();
             if !last {
                 self.gc_active = world.active_in_next();
+            }
+            if !last {
+                black_box::opens(n + 1, [closed_ns, clock::monotonic_ns(), clock::realtime_ns()]);
             }
             GENERATION.set(if last { 0 } else { n + 1 });
         }
@@ -214,8 +224,8 @@ impl Closer {
         }
         self.samples(out, n);
         // Finding names may take long; the buffers that fill meanwhile are emptied in between.
-        let (pool, held, ahead) = (&self.pool, &mut self.held, &mut self.ahead);
-        self.tables.write(out, n, own, at, &names, &mut || collect(pool, n, held, ahead));
+        let (pool, held, ahead, kept) = (&self.pool, &mut self.held, &mut self.ahead, &mut self.kept);
+        self.tables.write(out, n, own, at, &names, &mut || collect(pool, n, held, ahead, kept));
         self.meta(out, n, (trace_now, mono, wall), &lost);
         self.series(out, n);
         if self.version.has_end_of_generation() {
@@ -351,7 +361,7 @@ impl Closer {
                 }
                 wire::chunk(out, tid, &chunk);
             }
-            self.pool.give_back(chunk.buffer);
+            keep_or_give_back(&self.pool, chunk, &mut self.kept);
         }
         t.stw_open[parity].store(0, Ordering::Relaxed);
     }
@@ -497,7 +507,13 @@ fn heap_now() -> Option<u64> {
 
 /// Takes filled buffers in: those of `generation` to `held`, those of the next to `ahead`, which is bounded as the buffers are: what
 /// does not fit stays in its buffer, until there are none left and events are lost.
-fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>) {
+fn collect(
+    pool: &Pool,
+    generation: u32,
+    held: &mut Vec<u8>,
+    ahead: &mut Vec<u8>,
+    kept: &mut Vec<(u32, Buffer)>,
+) {
     while ahead.len() < pool.bytes_max() {
         let Some(chunk) = pool.take_full() else { return };
         let to = if chunk.generation == generation { &mut *held } else { &mut *ahead };
@@ -513,6 +529,14 @@ fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>
             Content::Batches => to.extend_from_slice(chunk.bytes()),
             Content::Events | Content::Strings | Content::Private => wire::chunk(to, chunk.tid, &chunk),
         }
+        keep_or_give_back(pool, chunk, kept);
+    }
+}
+
+fn keep_or_give_back(pool: &Pool, chunk: Chunk, kept: &mut Vec<(u32, Buffer)>) {
+    if pool.is_boxed {
+        kept.push((chunk.generation, chunk.buffer));
+    } else {
         pool.give_back(chunk.buffer);
     }
 }

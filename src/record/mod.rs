@@ -35,6 +35,8 @@ pub(crate) mod allocations;
 #[cfg(not(loom))]
 pub(crate) mod batch;
 #[cfg(not(loom))]
+pub(crate) mod black_box;
+#[cfg(not(loom))]
 pub(crate) mod buffer;
 #[cfg(not(loom))]
 pub(crate) mod clock;

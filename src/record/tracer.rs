@@ -21,7 +21,7 @@ use super::symbolize::Symbolizer;
 use super::tables::{Resolve, Tables};
 use super::thread::{self, Internal, activity, busy, life};
 use super::writer::{self, Job, Shared, Sink};
-use super::{gauges, reasons, samples, stacks};
+use super::{black_box, gauges, reasons, samples, stacks};
 use crate::format::{GoStatus, MAX_FRAMES, ProcStatus, Version};
 use crate::sys::lock::Lock;
 use crate::sys::{barrier, cgroup, clock, thread as os};
@@ -88,6 +88,7 @@ pub struct Tracer {
     memory_limit: Option<u64>,
     record: u32,
     allocations: allocations::Options,
+    black_box: Option<i32>,
 }
 
 impl Default for Tracer {
@@ -110,6 +111,7 @@ impl Tracer {
             memory_limit: None,
             record: RECORD_HEAP | RECORD_BLOCKING | RECORD_SYSCALLS,
             allocations: allocations::Options::DEFAULT,
+            black_box: None,
         }
     }
 
@@ -215,6 +217,13 @@ impl Tracer {
         self.recording(RECORD_SYSCALLS, on)
     }
 
+    /// The file of the black box: for the preload library.
+    #[doc(hidden)]
+    pub const fn __black_box(mut self, file: i32) -> Tracer {
+        self.black_box = Some(file);
+        self
+    }
+
     const fn recording(mut self, what: u32, on: bool) -> Tracer {
         self.record = if on { self.record | what } else { self.record & !what };
         self
@@ -273,7 +282,9 @@ impl Tracer {
         // SAFETY: no generation is open.
         unsafe { CLOCK.set((generation & 1) as usize, mapping) };
         let opened_ns = mapping.ns(clock::ticks());
-        let pool = Arc::new(Pool::new(self.buffer_bytes));
+        let is_boxed = self.black_box.is_some_and(|file| black_box::open(file, self.version.minor()));
+        black_box::opens(generation, [opened_ns, clock::monotonic_ns(), clock::realtime_ns()]);
+        let pool = Arc::new(Pool::new(self.buffer_bytes, is_boxed));
         let resolve = match self.symbolize {
             Symbolize::Live if FORKED_WHILE_TRACING.load(Ordering::Relaxed) => Resolve::Raw,
             Symbolize::Live => Resolve::Symbols(Box::new(Symbolizer::new())),
@@ -424,6 +435,7 @@ fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
     }
     // The writer is gone, the generation closed and every section ended: nobody uses the pool.
     POOL.store(core::ptr::null_mut(), Ordering::Release);
+    black_box::close();
     // SAFETY: the thread has been joined, so the box is ours.
     let job = unsafe { Box::from_raw(running.slot) };
     let Some(outcome) = job.and_then(|job| job.outcome) else {
@@ -469,11 +481,9 @@ pub(crate) fn flush() {
     }
 }
 
-extern "C" fn nothing() {}
-
 /// Has the tracer told of forks, from the first call on. May allocate, in libc.
 pub(crate) fn watch_forks() {
-    os::on_fork(nothing, nothing, in_child);
+    os::on_fork(thread::forks, thread::forked, in_child);
 }
 
 /// In the child of a `fork`: it is not traced, and its tracer is as new.
@@ -481,6 +491,7 @@ pub(crate) extern "C" fn in_child() {
     // Numbers of generations are not used twice: the next one comes after all that any thread was in.
     LAST_GENERATION.fetch_max(thread::last_adopted().max(GENERATION.get()) + 1, Ordering::Relaxed);
     GENERATION.set(0);
+    black_box::close();
     allocations::end();
     super::section::CLOSING.store(0, Ordering::Relaxed);
     POOL.store(core::ptr::null_mut(), Ordering::Relaxed);

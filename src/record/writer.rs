@@ -145,7 +145,7 @@ impl<'a> Writer<'a> {
             self.error = Some(e);
             super::generation::abandon(&self.shared.pool);
         }
-        self.closer.written();
+        self.closer.written(self.bytes);
     }
 }
 

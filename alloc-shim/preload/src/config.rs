@@ -40,6 +40,9 @@ pub(crate) struct Config {
     pub(crate) started: Option<u32>,
 }
 
+/// How long an allocation may wait for room in a buffer.
+const BACK_PRESSURE: Duration = Duration::from_secs(1);
+
 /// Set in the environment of a process that is recorded, for what it executes: its own id.
 pub(crate) const STARTED: &str = "EXECTRACE_STARTED";
 
@@ -74,6 +77,9 @@ impl Config {
             .symbolize(Symbolize::Never)
             .heap(heap && known)
             .allocations(if known { allocations } else { Allocations::None })
+            // All of them means all: where the disk is slower than the program, the program waits.
+            .back_pressure(BACK_PRESSURE)
+            .free_stacks(false)
             .blocking(flag("EXECTRACE_BLOCKING", true)?)
             .syscalls(flag("EXECTRACE_SYSCALLS", true)?);
         if let Some(hz) = number("EXECTRACE_CPU_HZ")? {

@@ -3,27 +3,36 @@
 //! It begins in the constructor, or in the child of a `fork` that is to be followed, and ends once, with the process. What ends
 //! without a word (a signal, the kernel) leaves its last generation in the black box beside the file.
 
+use std::ffi::CString;
 use std::io::{self, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use exectrace::__preload as guest;
 
 use crate::arena::ARENA;
 use crate::config::{Config, STARTED};
-use crate::sink::Sink;
+use crate::sink::{self, Sink};
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 /// The process that is being recorded, 0 for none. It is not this one in a child of `vfork`, which has our memory.
 static RECORDED: AtomicU32 = AtomicU32::new(0);
+/// The black box of the recording that is on.
+static BLACK_BOX: Mutex<Option<BlackBox>> = Mutex::new(None);
+
+struct BlackBox {
+    file: guest::Kept,
+    identity: (u64, u64),
+    path: CString,
+}
+
 /// How often one process may write files under one name, before and after each `exec`.
 const FILES_MAX: u32 = 1000;
 
 /// The library's constructor.
 pub(crate) extern "C" fn begin() {
     exectrace::__interpose::init();
-    // SAFETY: the functions have the right type and live for ever. They are run before those of the tracer's, which were registered
-    // a moment ago, before a fork, and after them in the child: which may allocate then.
+    // SAFETY: the functions have the right type and live for ever. In the child the tracer's come first, which do not allocate.
     unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_ended), Some(fork_ended)) };
     // The program's own copy of the hooks stands before this one and sees every call first.
     if exectrace::__interpose::hooked_by_another() {
@@ -62,9 +71,41 @@ fn start(config: &Config) {
     // Whatever stands between here and a trace that runs, the program's `errno` is as it was.
     // SAFETY: the process has one thread: this is the constructor, or the child of a fork.
     unsafe { std::env::set_var(STARTED, pid.to_string()) };
-    match sink(config, pid).and_then(|sink| config.tracer.clone().start(sink).map_err(io::Error::other)) {
+    match sink(config, pid).and_then(|sink| start_into(config, sink)) {
         Ok(()) => RECORDED.store(pid, Ordering::Release),
         Err(e) => complain(&format!("cannot record to {}: {e}", config.path(pid, 0).display())),
+    }
+}
+
+fn start_into(config: &Config, sink: Sink) -> io::Result<()> {
+    let mut path = sink.path().clone().into_bytes();
+    path.extend_from_slice(b".box");
+    let path = CString::new(path)?;
+    let mut tracer = config.tracer.clone();
+    // A directory that has room for one file and not for another is no reason to record nothing.
+    if let Ok(file) = sink::create_box(&path) {
+        tracer = tracer.__black_box(file.descriptor());
+        if let Ok(mut place) = BLACK_BOX.try_lock() {
+            *place = Some(BlackBox { identity: sink::identity(file.descriptor()).unwrap_or_default(), file, path });
+        }
+    }
+    let started = tracer.start(sink).map_err(io::Error::other);
+    if started.is_err() {
+        remove_box();
+    }
+    started
+}
+
+/// All that it held is in the trace's file.
+fn remove_box() {
+    let Some(black_box) = BLACK_BOX.try_lock().ok().and_then(|mut place| place.take()) else { return };
+    let at = black_box.path.as_ptr().expose_provenance();
+    // SAFETY: a terminated path.
+    unsafe { guest::system(libc::SYS_unlinkat, [libc::AT_FDCWD as usize, at, 0, 0, 0, 0]) };
+    let file = black_box.file.descriptor();
+    // Not if the program went around libc to close it: the number may be another file's.
+    if sink::identity(file).is_ok_and(|now| now == black_box.identity) {
+        sink::close(file);
     }
 }
 
@@ -90,6 +131,7 @@ pub(crate) extern "C" fn end() {
     RECORDED.store(0, Ordering::Release);
     // The sink's errors have nowhere to go: what was written before them is in the file.
     let _ = exectrace::stop();
+    remove_box();
 }
 
 /// Whether the calling process, and not one that shares or copied its memory, is being recorded.
@@ -104,6 +146,11 @@ pub(crate) fn forked() {
         return;
     }
     RECORDED.store(0, Ordering::Release);
+    // The parent's files. The child's own come instead.
+    if let Ok(mut place) = BLACK_BOX.try_lock() {
+        core::mem::forget(place.take());
+    }
+    guest::close_kept();
     if let Some(config) = CONFIG.get()
         && config.follow
     {

@@ -27,6 +27,11 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
+    /// Its path.
+    pub(crate) fn path(&self) -> &CString {
+        &self.path
+    }
+
     /// Makes the file. With `new` it must not be there yet.
     pub(crate) fn create(path: PathBuf, new: bool) -> io::Result<Sink> {
         let path = CString::new(path.into_os_string().into_vec())?;
@@ -78,9 +83,13 @@ impl Drop for Sink {
     }
 }
 
-/// Opens a file to append to, under a high number.
+/// Opens the trace's file to append to.
 fn open(path: &CString, flags: i32) -> io::Result<i32> {
-    let flags = flags | libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC;
+    open_as(path, flags | libc::O_WRONLY | libc::O_APPEND)
+}
+
+fn open_as(path: &CString, flags: i32) -> io::Result<i32> {
+    let flags = flags | libc::O_CLOEXEC;
     let at = path.as_ptr().expose_provenance();
     // SAFETY: a terminated path.
     let fd = unsafe { guest::system(libc::SYS_openat, [libc::AT_FDCWD as usize, at, flags as usize, 0o666, 0, 0]) };
@@ -108,7 +117,14 @@ pub(crate) fn close(fd: i32) {
     unsafe { guest::system(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
 }
 
-fn identity(fd: i32) -> io::Result<(u64, u64)> {
+/// Makes an empty file to be mapped. It is in the way of nobody, as the trace's is.
+pub(crate) fn create_box(path: &CString) -> io::Result<guest::Kept> {
+    let fd = open_as(path, libc::O_CREAT | libc::O_TRUNC | libc::O_RDWR)?;
+    guest::Kept::new(fd).ok_or_else(|| io::Error::other("too many files are kept"))
+}
+
+/// Device and inode.
+pub(crate) fn identity(fd: i32) -> io::Result<(u64, u64)> {
     // SAFETY: all-zero is a valid stat.
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     // SAFETY: the kernel writes a stat there.

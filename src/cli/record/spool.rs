@@ -61,7 +61,7 @@ impl Spool {
         Ok(Spool { dir })
     }
 
-    /// One that is there.
+    /// One that is there, of a recording that was itself killed.
     pub fn open(dir: &Path) -> Spool {
         Spool { dir: dir.to_owned() }
     }
@@ -139,9 +139,47 @@ fn name(output: &Path, raw: &Raw, is_main: bool, is_last: bool) -> PathBuf {
     output.with_file_name(format!("{stem}.{}{program}{extension}", raw.process))
 }
 
+/// The black box of a raw trace.
+pub fn box_of(raw: &Path) -> PathBuf {
+    let mut path = raw.as_os_str().to_owned();
+    path.push(".box");
+    path.into()
+}
+
+/// Whether a process still writes to a black box: it has it mapped.
+pub fn is_in_use(black_box: &Path) -> bool {
+    let mut pid = [0; 16];
+    let read = File::open(black_box).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut pid));
+    let pid = u64::from_ne_bytes(pid[8..].try_into().unwrap_or_default());
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let path = black_box.canonicalize().unwrap_or_default();
+    read.is_ok() && maps.lines().any(|line| line.ends_with(&*path.to_string_lossy()))
+}
+
+/// Makes a whole raw trace of what a process left that was killed. `None` if it left no black box, or one that was not begun.
+pub fn recover(raw: &Path, whole: &Path) -> Result<Option<u64>, rewrite::Error> {
+    let Ok(black_box) = File::open(box_of(raw)) else { return Ok(None) };
+    let input = BufReader::new(File::open(raw).map_err(rewrite::Error::Write)?);
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(whole).map_err(rewrite::Error::Write)?);
+    let result = rewrite::recover(input, BufReader::with_capacity(1 << 20, black_box), &mut out);
+    out.flush().map_err(rewrite::Error::Write)?;
+    match result {
+        Ok(report) => Ok(Some(report.recovered)),
+        Err(e) => {
+            // It is in the way of nothing else.
+            let _ = fs::remove_file(whole);
+            if matches!(e, rewrite::Error::Cannot(_)) { Ok(None) } else { Err(e) }
+        }
+    }
+}
+
 /// Makes a trace with names of a raw one. `None` if there is nothing in it; else what is wrong with it, if anything is.
-fn finish(raw: &Raw, output: &Path, names: &Names) -> Result<Option<Option<String>>, rewrite::Error> {
-    let file = File::open(&raw.path).map_err(rewrite::Error::Write)?;
+pub fn finish(raw: &Raw, output: &Path, names: &Names) -> Result<Option<Option<String>>, rewrite::Error> {
+    let mut whole = raw.path.clone().into_os_string();
+    whole.push(".whole");
+    let whole = PathBuf::from(whole);
+    let recovered = recover(&raw.path, &whole)?;
+    let file = File::open(if recovered.is_some() { &whole } else { &raw.path }).map_err(rewrite::Error::Write)?;
     let mut binaries = Binaries::default();
     binaries.files.clone_from(&names.binaries);
     binaries.debug_dirs.clone_from(&names.debug_dirs);
@@ -165,5 +203,8 @@ fn finish(raw: &Raw, output: &Path, names: &Names) -> Result<Option<Option<Strin
         }
     };
     fs::rename(&part, output).map_err(rewrite::Error::Write)?;
+    if recovered.is_some() {
+        let _ = fs::remove_file(&whole);
+    }
     Ok(Some(trouble))
 }

@@ -81,6 +81,11 @@ pub(in crate::hook) fn set_kept(place: usize, fd: c_int) {
     KEPT[place].store(fd, Relaxed);
 }
 
+/// Frees all places; what was there.
+pub(in crate::hook) fn take_kept() -> impl Iterator<Item = c_int> {
+    KEPT.iter().map(|place| place.swap(NONE, Relaxed)).filter(|&fd| fd > NONE)
+}
+
 /// Whether a descriptor is not the program's.
 #[inline]
 pub(super) fn is_kept(fd: c_int) -> bool {
