@@ -507,13 +507,7 @@ fn heap_now() -> Option<u64> {
 
 /// Takes filled buffers in: those of `generation` to `held`, those of the next to `ahead`, which is bounded as the buffers are: what
 /// does not fit stays in its buffer, until there are none left and events are lost.
-fn collect(
-    pool: &Pool,
-    generation: u32,
-    held: &mut Vec<u8>,
-    ahead: &mut Vec<u8>,
-    kept: &mut Vec<(u32, Buffer)>,
-) {
+fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>, kept: &mut Vec<(u32, Buffer)>) {
     while ahead.len() < pool.bytes_max() {
         let Some(chunk) = pool.take_full() else { return };
         let to = if chunk.generation == generation { &mut *held } else { &mut *ahead };

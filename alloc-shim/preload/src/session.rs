@@ -5,8 +5,8 @@
 
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::sync::{Mutex, OnceLock};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use exectrace::__preload as guest;
 

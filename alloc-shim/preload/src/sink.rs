@@ -65,7 +65,9 @@ impl Write for Sink {
         self.check()?;
         let fd = self.kept.descriptor() as usize;
         // SAFETY: the kernel reads so many bytes from there.
-        result(unsafe { guest::system(libc::SYS_write, [fd, bytes.as_ptr().expose_provenance(), bytes.len(), 0, 0, 0]) })
+        result(unsafe {
+            guest::system(libc::SYS_write, [fd, bytes.as_ptr().expose_provenance(), bytes.len(), 0, 0, 0])
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

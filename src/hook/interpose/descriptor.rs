@@ -7,8 +7,8 @@
 //! `MSG_WAITALL`, low-water marks and large sends short.
 
 use core::ffi::c_int;
-use core::sync::atomic::{AtomicI32, AtomicU8};
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicI32, AtomicU8};
 
 use crate::sys::raw::syscall6;
 
@@ -213,7 +213,13 @@ mod tests {
     fn what_is_kept_is_left_out_of_a_range() {
         let parts = |first, last| {
             let mut parts = Vec::new();
-            assert_eq!(without_kept(first, last, |a, b| { parts.push((a, b)); 0 }), 0);
+            assert_eq!(
+                without_kept(first, last, |a, b| {
+                    parts.push((a, b));
+                    0
+                }),
+                0
+            );
             parts
         };
         assert_eq!(parts(3, u32::MAX), [(3, u32::MAX)]);
