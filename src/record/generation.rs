@@ -38,6 +38,18 @@ pub(crate) struct Lost {
     pub(crate) allocations: u64,
 }
 
+impl Lost {
+    /// What was lost since `before`.
+    pub(crate) fn since(&self, before: &Lost) -> Lost {
+        Lost {
+            full: self.full.saturating_sub(before.full),
+            reentrant: self.reentrant.saturating_sub(before.reentrant),
+            samples: self.samples.saturating_sub(before.samples),
+            allocations: self.allocations.saturating_sub(before.allocations),
+        }
+    }
+}
+
 pub(crate) struct Closer {
     version: Version,
     pool: Arc<Pool>,
@@ -48,6 +60,8 @@ pub(crate) struct Closer {
     first: u32,
     /// When it opened, trace clock.
     opened_ns: u64,
+    /// The same of the one before it.
+    last_opened_ns: u64,
     /// What the heap held then, if the trace has it.
     opened_heap: Option<u64>,
     /// The sequence number under which the open generation says that a collection is under way.
@@ -57,6 +71,8 @@ pub(crate) struct Closer {
     ahead: Vec<u8>,
     /// With a black box: buffers that stay until their generation has been written.
     kept: Vec<(u32, Buffer)>,
+    /// When a generation is to be closed before its time.
+    large_bytes: usize,
     /// The closed generation, until it is written: what stands before its threads' batches, these, and the rest.
     head: Vec<u8>,
     closed: Vec<u8>,
@@ -87,24 +103,26 @@ impl Closer {
         let lost = lost_so_far();
         Closer {
             version: opening.version,
-            pool: opening.pool,
             calibration: opening.calibration,
             tables: opening.tables,
             generation: opening.generation,
             first: opening.generation,
+            large_bytes: opening.pool.bytes_max() / 4,
             opened_ns: opening.opened_ns,
+            last_opened_ns: opening.opened_ns,
             opened_heap: heap_now(),
             gc_active: opening.gc_active,
             held: Vec::new(),
             ahead: Vec::new(),
             kept: Vec::new(),
-            head: opening.version.header().to_vec(),
+            head: Vec::new(),
             closed: Vec::new(),
             tail: Vec::new(),
             lost_before: lost,
             lost_last: lost,
             heap_quantum: opening.heap_quantum,
             own_tid: u64::from(os::id()),
+            pool: opening.pool,
         }
     }
 
@@ -115,7 +133,27 @@ impl Closer {
 
     /// Whether so much has been collected that the generation had better be closed.
     pub(crate) fn is_large(&self) -> bool {
-        self.held.len() >= self.pool.bytes_max() / 4
+        self.held.len() >= self.large_bytes
+    }
+
+    /// Has generations closed early when they have so many bytes; by default when they hold a quarter of the buffers.
+    pub(crate) fn set_large(&mut self, bytes: Option<usize>) {
+        let quarter = self.pool.bytes_max() / 4;
+        self.large_bytes = bytes.map_or(quarter, |bytes| bytes.min(quarter));
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The last generation that was closed.
+    pub(crate) fn last_closed(&self) -> u32 {
+        self.generation - 1
+    }
+
+    /// When it had opened, trace clock.
+    pub(crate) fn last_opened_ns(&self) -> u64 {
+        self.last_opened_ns
     }
 
     /// How many generations have been closed.
@@ -130,13 +168,7 @@ impl Closer {
 
     /// What this trace has lost.
     pub(crate) fn lost(&self) -> Lost {
-        let (now, before) = (self.lost_last, self.lost_before);
-        Lost {
-            full: now.full.saturating_sub(before.full),
-            reentrant: now.reentrant.saturating_sub(before.reentrant),
-            samples: now.samples.saturating_sub(before.samples),
-            allocations: now.allocations.saturating_sub(before.allocations),
-        }
+        self.lost_last.since(&self.lost_before)
     }
 
     /// What is to be written, in this order.
@@ -146,7 +178,7 @@ impl Closer {
 
     /// It has been written, and the trace has so many bytes. The memory is kept.
     pub(crate) fn written(&mut self, bytes: u64) {
-        let last = self.generation - 1;
+        let last = self.last_closed();
         black_box::written(last, bytes);
         let pool = &self.pool;
         self.kept.extract_if(.., |(n, _)| *n <= last).for_each(|(_, buffer)| pool.give_back(buffer));
@@ -199,6 +231,7 @@ impl Closer {
         CLOSING.store(0, Ordering::SeqCst);
         release_ended(n, last);
         self.generation = n + 1;
+        self.last_opened_ns = self.opened_ns;
         (self.opened_ns, self.opened_heap) = (closed_ns, heap);
     }
 
@@ -237,12 +270,7 @@ impl Closer {
     fn take_losses(&mut self) -> Lost {
         let now = lost_so_far();
         let last = core::mem::replace(&mut self.lost_last, now);
-        Lost {
-            full: now.full.saturating_sub(last.full),
-            reentrant: now.reentrant.saturating_sub(last.reentrant),
-            samples: now.samples.saturating_sub(last.samples),
-            allocations: now.allocations.saturating_sub(last.allocations),
-        }
+        now.since(&last)
     }
 
     /// The tracer's own goroutine says what belongs to the generation as a whole.
@@ -447,10 +475,9 @@ impl Closer {
         }
     }
 
-    /// The trace is over.
-    pub(crate) fn finish(mut self) -> Lost {
+    /// Tracing is over.
+    pub(crate) fn finish(mut self) {
         self.tables.clear();
-        self.lost()
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) mod black_box;
 pub(crate) mod buffer;
 #[cfg(not(loom))]
 pub(crate) mod clock;
+#[cfg(not(loom))]
+pub mod flight;
 pub(crate) mod gate;
 #[cfg(not(loom))]
 pub(crate) mod gauges;
