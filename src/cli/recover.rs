@@ -88,11 +88,12 @@ fn spool_output(dir: &Path) -> PathBuf {
 }
 
 fn one(raw: &Raw, output: &Path, names: &Names) -> String {
-    match spool::finish(raw, output, names) {
+    match spool::finish(raw, output, names, false) {
         Ok(None) => format!("{}: nothing was recorded", raw.path.display()),
         Ok(Some(trouble)) => {
             // What it held is in the trace now.
             let _ = fs::remove_file(spool::box_of(&raw.path));
+            let _ = fs::remove_file(spool::with(&raw.path, ".old"));
             if raw.path != output {
                 let _ = fs::remove_file(&raw.path);
             }

@@ -41,6 +41,8 @@ pub mod word {
     pub const WRITTEN_BYTES: usize = 5;
     /// The version of the format: its minor number.
     pub const VERSION: usize = 6;
+    /// How many bytes of the trace came before those of the file that is written now, less its header: 0 unless there was another.
+    pub const FILE_BASE: usize = 7;
     /// The generation of each parity, and its clock: see the four below. Eight words each.
     pub const GENERATIONS: [usize; 2] = [16, 24];
     /// Among those: its number, written last.

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 
 use super::interpose::descriptor;
 use crate::record::thread::{self, busy};
-use crate::record::tracer;
+use crate::record::{black_box, tracer};
 use crate::sys::{pages, raw, thread as os};
 
 pub use super::heap::HeapObserver;
@@ -60,6 +60,11 @@ pub fn is_inside() -> bool {
 /// The calling thread is the only one of a process that has a copy of its parent's memory.
 pub unsafe fn in_child() {
     tracer::in_child();
+}
+
+/// Tells the black box that the trace goes on in another file, which lacks the first `base` bytes of it (less its own header).
+pub fn continues_elsewhere(base: u64) {
+    black_box::continues_elsewhere(base);
 }
 
 /// A descriptor of the library's that the hooks keep open: the program may close all that it has, and others.

@@ -114,6 +114,11 @@ pub(crate) fn written(generation: u32, bytes: u64) {
     set(word::WRITTEN, u64::from(generation));
 }
 
+/// From here on the trace is written to another file: `base` bytes of it are not in there.
+pub(crate) fn continues_elsewhere(base: u64) {
+    set(word::FILE_BASE, base);
+}
+
 /// A stack has its number.
 #[cold]
 pub(crate) fn stack(id: u32, pcs: &[usize]) {

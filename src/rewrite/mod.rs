@@ -45,7 +45,7 @@ pub use anonymize::anonymize;
 pub use convert::convert;
 pub use cut::{Window, cut};
 pub use merge::merge;
-pub use recover::{RecoverReport, recover};
+pub use recover::{Parts, RecoverReport, recover};
 #[cfg(feature = "symbolize")]
 pub use symbolize::{Binaries, ModuleReport, SymbolizeReport, symbolize};
 

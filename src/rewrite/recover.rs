@@ -9,6 +9,7 @@ use super::sink::Sink;
 use super::{Error, Report, tables};
 use crate::format::black_box::{JOURNAL_AT, JOURNAL_BYTES, MAGIC, SLABS_AT, STRIDE_BYTES, TAIL_BYTES};
 use crate::format::black_box::{content, entry, tail, word};
+use crate::format::header::HEADER_BYTES;
 use crate::format::private::{PRIVATE, Section, meta};
 use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, MAX_BATCH_BYTES, MAX_FRAMES, MAX_STRING_BYTES, Version};
 use crate::read::ThreadId;
@@ -28,18 +29,35 @@ pub struct RecoverReport {
     pub pid: u32,
 }
 
-/// Writes the whole trace of a process that was killed: `input` is the trace's file, `black_box` the file beside it.
+/// Where the bytes of a trace are that was being written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// How many bytes of the input come before those of the last file: of one that was put aside, header and all.
+    pub before: u64,
+    /// Whether the process still runs: then only what it has written is taken, and not its buffers.
+    pub is_running: bool,
+}
+
+/// Writes the whole trace of a process that was killed: `input` is the trace's file, `black_box` the file beside it. If it had put a
+/// file aside (a flight recorder), the input is that and then the last one without its header.
 ///
 /// # Errors
 /// [`Error::Cannot`] if the black box is none, or was never begun; else as the [module](super) says.
-pub fn recover(input: impl Read, mut black_box: impl Read + Seek, output: impl Write) -> Result<RecoverReport, Error> {
+pub fn recover(
+    input: impl Read,
+    mut black_box: impl Read + Seek,
+    output: impl Write,
+    parts: Parts,
+) -> Result<RecoverReport, Error> {
     let found = BlackBox::read(&mut black_box).map_err(|e| Error::Cannot(format!("black box: {e}")))?;
     let mut sink = Sink::new(output, found.version)?;
     let mut tables = Tables::default();
     let mut read = 0;
     // What is behind that was being written when the process ended: it is in the box, too.
-    if found.written_bytes > 0 {
-        let mut generations = Generations::new(input.take(found.written_bytes)).map_err(Error::Read)?;
+    let header = if parts.before > 0 { HEADER_BYTES as u64 } else { 0 };
+    let bytes = (parts.before + found.written_bytes).saturating_sub(header);
+    if bytes > HEADER_BYTES as u64 {
+        let mut generations = Generations::new(input.take(bytes)).map_err(Error::Read)?;
         while let Some(g) = generations.next().map_err(Error::Read)? {
             read += 1;
             tables.learn(&g);
@@ -48,7 +66,7 @@ pub fn recover(input: impl Read, mut black_box: impl Read + Seek, output: impl W
     }
     tables.add_journal(&found);
     let mut recovered = 0;
-    for clock in &found.generations {
+    for clock in found.generations.iter().filter(|_| !parts.is_running) {
         if let Some(g) = generation(&found, clock, &tables) {
             sink.write(&g)?;
             recovered += 1;
@@ -122,7 +140,8 @@ impl BlackBox {
             buffers.extend(buffer(&stride).filter(|b| generations.iter().any(|g| g.number == b.generation)));
         }
         let pid = at(word::PID) as u32;
-        Ok(BlackBox { pid, version, written_bytes: at(word::WRITTEN_BYTES), generations, buffers, journal })
+        let written_bytes = at(word::WRITTEN_BYTES).saturating_sub(at(word::FILE_BASE));
+        Ok(BlackBox { pid, version, written_bytes, generations, buffers, journal })
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `EXECTRACE_STACK_DEPTH` | the most frames of a stack | 64 |
 //! | `EXECTRACE_BUFFER` | the most memory for buffers | `64MiB` |
 //! | `EXECTRACE_PERIOD_MS` | how long a generation lasts | 1000 |
+//! | `EXECTRACE_FLIGHT` | keep only the last so many bytes of the trace, in the file and in one beside it, `.old` | all |
 //! | `EXECTRACE_FOLLOW` | `1`: children are recorded, too; `EXECTRACE_OUT` needs a `%p` | `0` |
 //! | `EXECTRACE_PARENT` | record only children of the process with this id, and with `EXECTRACE_FOLLOW` theirs | any process |
 //!
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) out: PathBuf,
     pub(crate) tracer: Tracer,
     pub(crate) follow: bool,
+    /// How much of the trace is kept; all, if it does not say.
+    pub(crate) flight: Option<u64>,
     /// The only parent whose children are recorded.
     pub(crate) parent: Option<u32>,
     /// The process among this one and its ancestors that was last recorded.
@@ -96,8 +99,16 @@ impl Config {
             tracer = tracer.buffer_bytes(usize::try_from(size).unwrap_or(usize::MAX));
         }
         let parent = number("EXECTRACE_PARENT")?.map(|id| id as u32);
+        let flight = match text("EXECTRACE_FLIGHT")? {
+            None => None,
+            Some(size) => match bytes(&size) {
+                // Less does not hold two generations with their tables.
+                Some(bytes) => Some(bytes.max(1 << 20)),
+                None => return Err(format!("EXECTRACE_FLIGHT: not a size: {size}")),
+            },
+        };
         let started = number(STARTED)?.map(|id| id as u32);
-        Ok(Some(Config { out, tracer, follow, parent, started }))
+        Ok(Some(Config { out, tracer, follow, flight, parent, started }))
     }
 
     /// The file of process `pid`; `n` tells apart what one process writes before and after an `exec`.

@@ -111,10 +111,10 @@ fn remove_box() {
 
 fn sink(config: &Config, pid: u32) -> io::Result<Sink> {
     if !config.is_per_process() && config.started.is_none() {
-        return Sink::create(config.path(pid, 0), false);
+        return Sink::create(config.path(pid, 0), false, config.flight);
     }
     for n in 0..FILES_MAX {
-        match Sink::create(config.path(pid, n), true) {
+        match Sink::create(config.path(pid, n), true, config.flight) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             other => return other,
         }

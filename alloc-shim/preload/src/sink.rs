@@ -24,7 +24,16 @@ pub(crate) struct Sink {
     identity: (u64, u64),
     /// Whether this generation's file has been looked at.
     checked: bool,
+    /// With a flight recorder: how large the file and the one before it may become together.
+    max_bytes: Option<u64>,
+    /// The bytes in the file, and in all.
+    bytes: u64,
+    bytes_total: u64,
+    header: [u8; HEADER_BYTES],
 }
+
+/// A trace begins with a header of so many bytes.
+const HEADER_BYTES: usize = 16;
 
 impl Sink {
     /// Its path.
@@ -33,12 +42,13 @@ impl Sink {
     }
 
     /// Makes the file. With `new` it must not be there yet.
-    pub(crate) fn create(path: PathBuf, new: bool) -> io::Result<Sink> {
+    pub(crate) fn create(path: PathBuf, new: bool, max_bytes: Option<u64>) -> io::Result<Sink> {
         let path = CString::new(path.into_os_string().into_vec())?;
         let how = if new { libc::O_EXCL } else { libc::O_TRUNC };
         let fd = open(&path, libc::O_CREAT | how)?;
         let kept = guest::Kept::new(fd).ok_or_else(|| io::Error::other("too many files are kept"))?;
-        Ok(Sink { identity: identity(fd)?, path, kept, checked: false })
+        let (identity, header) = (identity(fd)?, [0; HEADER_BYTES]);
+        Ok(Sink { path, kept, identity, checked: false, max_bytes, bytes: 0, bytes_total: 0, header })
     }
 
     fn check(&mut self) -> io::Result<()> {
@@ -46,6 +56,9 @@ impl Sink {
             return Ok(());
         }
         self.checked = true;
+        if self.max_bytes.is_some_and(|max| self.bytes > max / 2) {
+            return self.turn_over();
+        }
         if identity(self.kept.descriptor()).is_ok_and(|now| now == self.identity) {
             return Ok(());
         }
@@ -60,14 +73,47 @@ impl Sink {
     }
 }
 
+impl Sink {
+    /// Puts the file aside, in place of the one that was put aside before, and begins another. Both are traces by themselves.
+    fn turn_over(&mut self) -> io::Result<()> {
+        let mut old = self.path.clone().into_bytes();
+        old.extend_from_slice(b".old");
+        let old = CString::new(old)?;
+        let (from, to) = (self.path.as_ptr().expose_provenance(), old.as_ptr().expose_provenance());
+        let here = libc::AT_FDCWD as usize;
+        // SAFETY: terminated paths.
+        result(unsafe { guest::system(libc::SYS_renameat2, [here, from, here, to, 0, 0]) })?;
+        let fd = open(&self.path, libc::O_CREAT | libc::O_TRUNC)?;
+        let before = self.kept.descriptor();
+        if identity(before).is_ok_and(|now| now == self.identity) {
+            close(before);
+        }
+        self.identity = identity(fd)?;
+        self.kept.replace(fd);
+        guest::continues_elsewhere(self.bytes_total - HEADER_BYTES as u64);
+        let at = self.header.as_ptr().expose_provenance();
+        // SAFETY: the kernel reads so many bytes from there.
+        let written = unsafe { guest::system(libc::SYS_write, [fd as usize, at, HEADER_BYTES, 0, 0, 0]) };
+        self.bytes = result(written)? as u64;
+        Ok(())
+    }
+}
+
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.check()?;
+        if self.bytes_total == 0 {
+            let n = bytes.len().min(HEADER_BYTES);
+            self.header[..n].copy_from_slice(&bytes[..n]);
+        }
         let fd = self.kept.descriptor() as usize;
         // SAFETY: the kernel reads so many bytes from there.
-        result(unsafe {
+        let n = result(unsafe {
             guest::system(libc::SYS_write, [fd, bytes.as_ptr().expose_provenance(), bytes.len(), 0, 0, 0])
-        })
+        })?;
+        self.bytes += n as u64;
+        self.bytes_total += n as u64;
+        Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -7,6 +7,7 @@ mod library;
 mod program;
 mod run;
 pub mod spool;
+mod watch;
 
 use crate::outcome::{Failure, Outcome};
 use exectrace::analyze::{self, SummaryOptions};
@@ -19,6 +20,8 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+use watch::{Condition, Plan};
 
 /// Run a program and write a trace of it: threads, waits, system calls, heap, CPU samples
 ///
@@ -29,6 +32,7 @@ use std::process::Command;
 Examples:
   exectrace record -- ./server --port 8080         writes server.trace
   exectrace record --heap exact -o a.trace -- python3 app.py
+  exectrace record --heap sampled --flight 64MiB --on cgroup=90% --on growth=100MiB/s -- ./server
   exectrace record --follow -o make.trace -- make  make.trace, and make.PID.trace for each process that it starts
 
 The exit code is the program's; 128 + N if signal N ended it; 2 if it could not be recorded.
@@ -63,6 +67,22 @@ pub struct Args {
     /// The most memory in the program for buffers, such as 64MiB
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     buffer: String,
+    /// Flight recorder: keep only about the last SIZE of the trace, however long the program runs
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    flight: Option<u64>,
+    /// Take a snapshot when this happens: `rss=SIZE`, `growth=SIZE/s`, `cgroup=PERCENT` of the control group's memory limit,
+    /// `cgroup-events`, `psi=PERCENT` of the time waited for memory, `signal` (SIGUSR2 to this command). May be given often
+    #[arg(long, value_name = "CONDITION", value_parser = Condition::parse)]
+    on: Vec<Condition>,
+    /// The least time between two snapshots, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    cooldown: u64,
+    /// How many snapshots to keep: those with the highest scores, which are in their names (percent of the limit)
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    keep: u16,
+    /// Run this shell command with the path of each snapshot, to upload it, say
+    #[arg(long, value_name = "COMMAND", requires = "on")]
+    then: Option<String>,
     /// A directory of debug information by build id
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/debug")]
     debug_dir: Vec<PathBuf>,
@@ -78,6 +98,10 @@ pub struct Args {
     /// The program and its arguments
     #[arg(last = true, required_unless_present = "print_library", value_name = "CMD")]
     command: Vec<OsString>,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    watch::bytes(text).ok_or_else(|| "expected a size such as 64MiB".to_owned())
 }
 
 fn heap(text: &str) -> Result<String, String> {
@@ -106,14 +130,23 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let mut command = Command::new(name);
     command.args(rest);
     environment(args, &library, &spool, &mut command);
-    let ended = match run::to_its_end(&mut command, args.follow) {
+    let names = Names { debug_dirs: args.debug_dir.clone(), ..Names::default() };
+    let plan = (!args.on.is_empty()).then(|| Plan {
+        conditions: args.on.clone(),
+        cooldown: Duration::from_secs(args.cooldown),
+        keep: args.keep.into(),
+        then: args.then.clone(),
+        output: output.clone(),
+        names: names.clone(),
+        quiet: args.quiet,
+    });
+    let ended = match run::to_its_end(&mut command, args.follow, plan.map(|plan| (plan, spool.clone()))) {
         Ok(ended) => ended,
         Err(e) => {
             spool.remove();
             return Err(Failure::usage(format_args!("cannot run {}: {e}", Path::new(name).display()), ""));
         }
     };
-    let names = Names { debug_dirs: args.debug_dir.clone(), ..Names::default() };
     let traces = spool.finish(ended.process, &output, &names)?;
     if !args.quiet {
         report(args, &traces, &ended);
@@ -139,8 +172,13 @@ fn environment(args: &Args, library: &Path, spool: &Spool, command: &mut Command
         .env("EXECTRACE_CPU_HZ", args.cpu_hz.to_string())
         .env("EXECTRACE_STACK_DEPTH", args.stack_depth.to_string())
         .env("EXECTRACE_BUFFER", &args.buffer)
+        // A snapshot is of whole generations: with short ones it is of the last moments.
+        .env("EXECTRACE_PERIOD_MS", if args.on.is_empty() { "1000" } else { "250" })
         // What an outer recording left for its own children.
         .env_remove("EXECTRACE_STARTED");
+    if let Some(bytes) = args.flight {
+        command.env("EXECTRACE_FLIGHT", bytes.to_string());
+    }
 }
 
 /// Says what came of it: the summary of the program's own trace, where the others are, and what to ask next.
@@ -161,6 +199,9 @@ fn report(args: &Args, traces: &[Finished], ended: &run::Ended) {
             }
             let path = shell_word(&main.path);
             let _ = writeln!(text, "Trace      {path}");
+            for snapshot in &ended.snapshots {
+                let _ = writeln!(text, "Snapshot   {}", shell_word(snapshot));
+            }
             let others = traces.iter().filter(|t| !t.is_main).count();
             if others > 0 {
                 let _ = writeln!(text, "           and {others} of other processes beside it");

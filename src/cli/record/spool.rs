@@ -3,6 +3,7 @@
 //! ```text
 //! app.trace.spool/ 123.raw      what process 123 wrote: whole generations with raw program counters
 //!                  123.raw.1    what it wrote after it had executed another program
+//!                  123.raw.old  with --flight: what came before, as a trace by itself
 //!                  123.raw.box  what it had in memory when it was killed
 //! ```
 //!
@@ -10,19 +11,21 @@
 //! directory stays, and `exectrace recover` does the same later.
 
 use crate::outcome::Failure;
-use exectrace::rewrite::{self, Binaries};
+use exectrace::format::header::HEADER_BYTES;
+use exectrace::rewrite::{self, Binaries, Parts};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// See the module's page.
+#[derive(Clone)]
 pub struct Spool {
     dir: PathBuf,
 }
 
 /// Where names come from.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Names {
     /// Binaries, or files with their debug information.
     pub binaries: Vec<PathBuf>,
@@ -106,7 +109,7 @@ impl Spool {
             let is_last = raws.get(i + 1).is_none_or(|next| next.process != raw.process);
             let is_main = raw.process == main && is_last;
             let path = name(output, raw, is_main, is_last);
-            match finish(raw, &path, names) {
+            match finish(raw, &path, names, false) {
                 Ok(None) => {}
                 Ok(Some(trouble)) => done.push(Finished { path, is_main, trouble }),
                 Err(e) => {
@@ -141,8 +144,13 @@ fn name(output: &Path, raw: &Raw, is_main: bool, is_last: bool) -> PathBuf {
 
 /// The black box of a raw trace.
 pub fn box_of(raw: &Path) -> PathBuf {
-    let mut path = raw.as_os_str().to_owned();
-    path.push(".box");
+    with(raw, ".box")
+}
+
+/// A path with something behind it.
+pub fn with(path: &Path, what: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(what);
     path.into()
 }
 
@@ -156,12 +164,24 @@ pub fn is_in_use(black_box: &Path) -> bool {
     read.is_ok() && maps.lines().any(|line| line.ends_with(&*path.to_string_lossy()))
 }
 
-/// Makes a whole raw trace of what a process left that was killed. `None` if it left no black box, or one that was not begun.
-pub fn recover(raw: &Path, whole: &Path) -> Result<Option<u64>, rewrite::Error> {
+/// The bytes of a raw trace, with what was put aside of it before; how many those are.
+fn input(raw: &Path) -> io::Result<(Box<dyn Read>, u64)> {
+    let mut file = BufReader::with_capacity(1 << 20, File::open(raw)?);
+    let Ok(old) = File::open(with(raw, ".old")) else { return Ok((Box::new(file), 0)) };
+    let before = old.metadata()?.len();
+    // The first file has the header for both.
+    file.seek_relative(HEADER_BYTES as i64)?;
+    Ok((Box::new(BufReader::with_capacity(1 << 20, old).chain(file)), before))
+}
+
+/// Makes a whole raw trace of what a process left that was killed, or, if it `is_running`, of what it has written. `None` if there is no
+/// black box, or one that was not begun.
+pub fn recover(raw: &Path, whole: &Path, is_running: bool) -> Result<Option<u64>, rewrite::Error> {
     let Ok(black_box) = File::open(box_of(raw)) else { return Ok(None) };
-    let input = BufReader::new(File::open(raw).map_err(rewrite::Error::Write)?);
+    let (input, before) = input(raw).map_err(rewrite::Error::Write)?;
     let mut out = BufWriter::with_capacity(1 << 20, File::create(whole).map_err(rewrite::Error::Write)?);
-    let result = rewrite::recover(input, BufReader::with_capacity(1 << 20, black_box), &mut out);
+    let parts = Parts { before, is_running };
+    let result = rewrite::recover(input, BufReader::with_capacity(1 << 20, black_box), &mut out, parts);
     out.flush().map_err(rewrite::Error::Write)?;
     match result {
         Ok(report) => Ok(Some(report.recovered)),
@@ -174,19 +194,21 @@ pub fn recover(raw: &Path, whole: &Path) -> Result<Option<u64>, rewrite::Error> 
 }
 
 /// Makes a trace with names of a raw one. `None` if there is nothing in it; else what is wrong with it, if anything is.
-pub fn finish(raw: &Raw, output: &Path, names: &Names) -> Result<Option<Option<String>>, rewrite::Error> {
-    let mut whole = raw.path.clone().into_os_string();
-    whole.push(".whole");
-    let whole = PathBuf::from(whole);
-    let recovered = recover(&raw.path, &whole)?;
-    let file = File::open(if recovered.is_some() { &whole } else { &raw.path }).map_err(rewrite::Error::Write)?;
+pub fn finish(
+    raw: &Raw,
+    output: &Path,
+    names: &Names,
+    is_running: bool,
+) -> Result<Option<Option<String>>, rewrite::Error> {
+    let whole = with(output, ".whole");
+    let recovered = recover(&raw.path, &whole, is_running)?;
+    let (file, _) = input(if recovered.is_some() { &whole } else { &raw.path }).map_err(rewrite::Error::Write)?;
     let mut binaries = Binaries::default();
     binaries.files.clone_from(&names.binaries);
     binaries.debug_dirs.clone_from(&names.debug_dirs);
-    let mut part = output.as_os_str().to_owned();
-    part.push(".part");
+    let part = with(output, ".part");
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&part).map_err(rewrite::Error::Write)?);
-    let result = rewrite::symbolize(BufReader::with_capacity(1 << 20, file), &mut out, &binaries, &mut |_| {});
+    let result = rewrite::symbolize(file, &mut out, &binaries, &mut |_| {});
     out.flush().map_err(rewrite::Error::Write)?;
     let trouble = match result {
         Ok(report) if report.written.generations_written == 0 => {
