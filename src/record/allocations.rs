@@ -596,7 +596,7 @@ fn begin_batch(s: &mut Section<'_>, recorder: &mut Recorder) -> Result<(), NoSec
     let interval = if mode() == SAMPLED { INTERVAL.load(Ordering::Relaxed) } else { 0 };
     let batch = s.allocations();
     let full = batch.take_chunk(Content::Private, generation, tid);
-    batch.begin(fresh, now);
+    batch.begin(fresh, Content::Private, generation, tid, now);
     // SAFETY: the buffer is empty.
     unsafe {
         batch.bytes(&[PRIVATE, Private::Allocations as u8]);
