@@ -280,8 +280,15 @@ impl Tracer {
 
     /// Begins to trace, where nobody does and the state says so.
     fn begin_state(self, sink: Option<Sink>, flight: Option<Arc<Ring>>) -> Result<(), StartError> {
-        // The caller's own part in the trace begins with this.
-        let _ = thread::current_or_attach();
+        QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
+        // The caller's own part in the trace begins with this. The curve begins with what the caller has not told yet: where it is the
+        // main thread that is nearly all there is.
+        if let Some(t) = thread::current_or_attach()
+            && !t.internal.load(Ordering::Relaxed)
+            && t.heap.net() != 0
+        {
+            allocations::publish(t);
+        }
         let targets = Targets { sink, flight };
         let result = match Internal::enter() {
             Some(internal) => self.begin(targets, &internal),
@@ -289,7 +296,10 @@ impl Tracer {
         };
         let (state, result, targets) = match result {
             Ok(running) => (State::Running(running), Ok(()), None),
-            Err((e, targets)) => (State::Idle, Err(e), Some(targets)),
+            Err((e, targets)) => {
+                QUANTUM.store(HEAP_QUANTUM as u64, Ordering::Relaxed);
+                (State::Idle, Err(e), Some(targets))
+            }
         };
         *STATE.lock() = state;
         drop(targets);
@@ -355,7 +365,6 @@ impl Tracer {
         let samples_wanted = self.sample_hz > 0 && samples::prepare();
         let hz = self.sample_hz.clamp(1, SAMPLE_HZ_MAX);
         SAMPLE_PERIOD_NS.store(if samples_wanted { 1_000_000_000 / u64::from(hz) } else { 0 }, Ordering::Relaxed);
-        QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
         POOL.store(Arc::as_ptr(&pool).cast_mut(), Ordering::Release);
         GENERATION.set(generation);
         allocations::begin(&self.allocations);
