@@ -223,7 +223,13 @@ fn pieces_make_the_whole_again() {
         "{}",
         cli_support::error_line(&out)
     );
-    assert!(!dir.join("none.trace").exists() && !dir.join("none.trace.part").exists());
+    assert!(!dir.join("none.trace").exists() && parts(&dir).is_empty());
+}
+
+/// Names of files in a directory that are parts of others.
+fn parts(dir: &std::path::Path) -> Vec<String> {
+    let names = std::fs::read_dir(dir).expect("a directory").flatten();
+    names.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.ends_with(".part")).collect()
 }
 
 /// A trace of one generation with another number, in batches of the same length.
@@ -316,7 +322,23 @@ fn a_trace_is_never_written_over_itself_nor_left_half() {
     let line = refusal(2, &["cut", "--from", "1h", &name, "-o", &copy]);
     assert!(line.contains("window"), "{line}");
     assert_eq!(std::fs::read(&copy).expect("read"), std::fs::read(&name).expect("read"));
-    assert!(!dir.join("copy.trace.part").exists());
+    assert!(parts(&dir).is_empty());
+    // What stands beside it is the user's own, whatever its name.
+    let own = dir.join("copy.trace.part");
+    std::fs::write(&own, "mine").expect("write");
+    expect(0, &["cut", "-q", &name, "-o", &copy]);
+    assert_eq!(std::fs::read(&own).expect("read"), b"mine");
+    // A link stays one, and what it leads to is replaced as a whole or not at all.
+    let link = dir.join("link.trace");
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(&copy, &link).expect("link");
+    let to = link.display().to_string();
+    refusal(2, &["cut", "--from", "1h", &name, "-o", &to]);
+    assert!(refusal(2, &["cut", &copy, "-o", &to]).contains("is the trace to read"));
+    accepted(&std::fs::read(&copy).expect("read"), "behind a link that nothing was written to");
+    expect(0, &["convert", "-q", "--to", "1.25", &name, "-o", &to]);
+    assert!(std::fs::read_link(&link).is_ok() && std::fs::read(&copy).expect("read").starts_with(b"go 1.25 "));
+    assert!(parts(&dir).iter().eq(["copy.trace.part"].iter()), "{:?}", parts(&dir));
     assert!(
         refusal(2, &["convert", "--to", "1.26", &name, "-o", "/nonexistent/x"]).contains("cannot write /nonexistent/x")
     );
