@@ -194,6 +194,22 @@ fn checks_as_json() {
 }
 
 #[test]
+fn the_summary_and_latency_have_the_same_scheduling() {
+    for name in
+        ["go127-annotations.trace", "go127-cgo-callback.trace", "go127-iter-pull.trace", "go125-wait-on-pipe.trace"]
+    {
+        let latency = json(&expect(0, &["latency", "--json", &file(name)]));
+        let summary = json(&expect(0, &["summary", "--json", &file(name)]));
+        assert_eq!(summary["scheduling"], latency["all"], "{name}");
+        // What runs, and for how long none does, agree.
+        let c = &summary["concurrency"];
+        let number = |v: &serde_json::Value| v.as_f64().expect("a number");
+        let some = 1.0 - number(&c["none_ns"]) / number(&summary["trace"]["duration_ns"]);
+        assert!(number(&c["running_mean"]) <= number(&c["running_max"]) * some + 1e-9, "{name}: {c}");
+    }
+}
+
+#[test]
 fn a_trace_does_not_differ_from_itself() {
     let t = before();
     let text = expect(0, &["diff", &t, &t]);

@@ -1,9 +1,10 @@
 //! Two traces side by side: which numbers differ, and which places.
 //!
-//! Both are summaries, so that one of them may come from a file. Places are the same if reason and functions are; lines and
-//! addresses may differ, because the program has changed. Each list has the greatest difference first.
+//! Both are summaries, so that one of them may come from a file. Places are the same if reason and functions are, those
+//! of libraries apart; lines and addresses may differ, because the program has changed. Each list has the greatest difference first.
 
 use super::dist::Durations;
+use super::frames::{self, FrameInfo};
 use super::limits::{self, Direction, Unit};
 use super::summary::{Named, Summary};
 use serde::{Deserialize, Serialize};
@@ -127,7 +128,7 @@ pub fn diff(a: &Summary, b: &Summary, per_second: bool) -> Diff {
             let mut j = Join::of(blocking_cut(a), blocking_cut(b));
             for (late, s, k) in [(false, a, ka), (true, b, kb)] {
                 for x in &s.blocking_stacks {
-                    let key = key(&x.reason, x.stack.iter().map(|f| f.func.as_str()));
+                    let key = key(&x.reason, &x.stack);
                     j.add(late, key, &x.reason, &x.place, (x.count as f64, x.total_ns as f64), k);
                 }
             }
@@ -137,7 +138,7 @@ pub fn diff(a: &Summary, b: &Summary, per_second: bool) -> Diff {
             let mut j = Join::of(cpu_cut(a), cpu_cut(b));
             for (late, s, k) in [(false, a, ka), (true, b, kb)] {
                 for x in &s.cpu.stacks {
-                    let key = key("", x.stack.iter().map(|f| f.func.as_str()));
+                    let key = key("", &x.stack);
                     j.add(late, key, "", &x.place, (x.count as f64, x.count as f64), k);
                 }
             }
@@ -194,12 +195,16 @@ fn number(a: &Summary, b: &Summary, name: &str, direction: Option<Direction>) ->
     said.then(|| NumberDiff { name: name.to_owned(), unit, a: before, b: after, better })
 }
 
-/// What makes two stacks the same place: the reason and the functions.
-fn key<'a>(reason: &str, funcs: impl Iterator<Item = &'a str>) -> String {
+/// What makes two stacks the same place: the reason, and the functions of the program and of the packages that it uses. Frames of
+/// runtime and library are not shown either, and differ with the way that an operation took inside. They count where there are
+/// no others.
+fn key(reason: &str, stack: &[FrameInfo]) -> String {
+    let own = |f: &&FrameInfo| !frames::is_runtime(&f.func, &f.file);
+    let none = !stack.iter().any(|f| own(&f));
     let mut key = reason.to_owned();
-    for f in funcs {
+    for f in stack.iter().filter(|f| none || own(f)) {
         key.push('\0');
-        key.push_str(f);
+        key.push_str(&f.func);
     }
     key
 }
@@ -239,7 +244,6 @@ impl Join {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::frames::FrameInfo;
     use crate::analyze::summary::{Blocked, Origin};
 
     fn blocked(func: &str, line: u64, count: u64, total_ns: u64) -> Blocked {
@@ -272,6 +276,27 @@ mod tests {
         // For each second the first place has not changed.
         let rows: Vec<_> = diff(&a, &b, true).blocking.into_iter().map(|p| (p.place, p.a, p.b)).collect();
         assert_eq!(rows[2], ("f (3)".to_owned(), 100.0, 100.0));
+    }
+
+    #[test]
+    fn the_way_through_the_library_makes_no_other_place() {
+        let through = |func: &str, ns| {
+            let mut b = blocked("app::work", 7, 1, ns);
+            b.stack.insert(0, FrameInfo { func: func.into(), file: "/rustc/1/library/std/src/sys.rs".into(), line: 3 });
+            b
+        };
+        let a = summary(1, vec![through("std::sys::futex_wait", 100), through("std::sys::syscall", 10)]);
+        let b = summary(1, vec![through("std::sys::futex_wait", 50), through("std::sys::spin", 60)]);
+        let rows: Vec<_> = diff(&a, &b, false).blocking.into_iter().map(|p| (p.a, p.b)).collect();
+        assert_eq!(rows, [(110.0, 110.0)]);
+        // Without any other frame they are all there is.
+        let only = |func: &str| {
+            let mut b = through(func, 5);
+            b.stack.truncate(1);
+            b
+        };
+        let d = diff(&summary(1, vec![only("std::a")]), &summary(1, vec![only("std::b")]), false);
+        assert_eq!(d.blocking.len(), 2);
     }
 
     #[test]

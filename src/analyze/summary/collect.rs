@@ -233,7 +233,15 @@ impl Collect {
                 self.goroutines += 1;
                 self.from_before += u64::from(c.from == GoState::Undetermined);
             }
-            Some(span) => self.span(span),
+            Some(span) => {
+                // A native thread is not seen to wait where it comes back from a call. What never comes to run has no end.
+                if (span.state, c.to) == (GoState::Runnable, GoState::Running)
+                    && !(self.native && span.from == GoState::Syscall)
+                {
+                    self.scheduling.add(span.ns_with_lead());
+                }
+                self.span(span);
+            }
         }
         if c.to == GoState::NotExist {
             self.ended += 1;
@@ -251,9 +259,6 @@ impl Collect {
                 self.reasons.add(span.reason, ns);
                 self.waits.add(span.reason, span.stack, span.begin, ns);
             }
-            // A native thread is not seen to wait where it comes back from a call.
-            GoState::Runnable if span.from == GoState::Syscall && self.native => {}
-            GoState::Runnable => self.scheduling.add(ns),
             GoState::Syscall => self.call(span, ns),
             _ => {}
         }

@@ -55,7 +55,7 @@ pub struct Summary {
     /// How many such places there are; the list may have fewer.
     #[serde(default)]
     pub blocking_stacks_len: u64,
-    /// How long goroutines that could run waited for a processor.
+    /// How long goroutines that could run waited until they ran, as [`Latency`](crate::analyze::Latency) has it.
     pub scheduling: Durations,
     /// CPU samples.
     pub cpu: Cpu,

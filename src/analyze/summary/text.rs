@@ -131,7 +131,7 @@ impl Summary {
         blocked(f, &places, (self.blocking_stacks_len as usize).saturating_sub(idle))?;
         table(f, "System calls", self.syscalls.iter().map(|s| (s.name.as_str(), &s.durations)))?;
         if self.scheduling.count > 0 {
-            table(f, "Scheduling", [("woken, not yet running", &self.scheduling)].into_iter())?;
+            table(f, "Scheduling", [("could run, not yet running", &self.scheduling)].into_iter())?;
         }
         cpu_stacks(f, &self.cpu)?;
         let open = self.tasks_begun.saturating_sub(self.tasks_ended);
