@@ -140,6 +140,14 @@ fn is_native(g: &crate::read::Generation) -> bool {
     })
 }
 
+/// How much CPU time a sample stands for, as our tracer tells it.
+fn sample_period_ns(g: &crate::read::Generation) -> Option<u64> {
+    g.sections().flatten().find_map(|s| {
+        let Private::Meta(pairs) = s.content else { return None };
+        pairs.iter().find(|(k, _)| *k == meta::SAMPLE_PERIOD)?.1.parse().ok()
+    })
+}
+
 fn is_our_writer(writer: &str) -> bool {
     writer.starts_with("exectrace")
 }

@@ -44,7 +44,7 @@ pub fn encode(p: &Profile) -> Vec<u8> {
     tail.number(10, p.duration_ns);
     let period = if p.kind == ProfileKind::Cpu { value_type(time, ns) } else { value_type(time, unit) };
     tail.message(11, &period);
-    tail.number(12, if p.kind == ProfileKind::Cpu { 10_000_000 } else { 1 });
+    tail.number(12, p.sample_period_ns.max(1));
     tail.number(14, time);
     bytes.extend_from_slice(&tail.into_bytes());
     bytes
