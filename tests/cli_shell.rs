@@ -175,6 +175,22 @@ fn no_picture_takes_the_place_of_what_is_read() {
 }
 
 #[test]
+fn standard_output_holds_one_document() {
+    let file = data_file("go127-annotations.trace").display().to_string();
+    for args in [
+        &["mmu", "--svg", "-", "--json", &file][..],
+        &["profile", "sync", "--pprof", "-", "--json", &file],
+        &["check", "--junit", "-", "--json", &file],
+        &["heap", "--flame", "-", "--json", &file],
+        &["heap", "--flame", "-", "--pprof", "-", &file],
+        &["heap", "--flame", "-", "--tree", "up", &file],
+        &["heap", "why-rss", "--svg", "-", "--json", &file],
+    ] {
+        assert!(refusal(2, args).contains("write to standard output; hint: name a file"), "{args:?}");
+    }
+}
+
+#[test]
 fn what_is_no_terminal_gets_no_colours_and_no_progress() {
     let file = data_file("go127-annotations.trace").display().to_string();
     for args in [&["--help"][..], &["check", "--help"], &["summary", &file], &["check", "--max", "lost=0", &file]] {

@@ -2,7 +2,7 @@
 
 use crate::filter::parse_ns;
 use crate::input::Input;
-use crate::new_file::write_file;
+use crate::new_file::{is_stdout, one_document, write_file};
 use crate::outcome::{Failure, Outcome};
 use crate::output::Output;
 use exectrace::analyze::{self, Counting, MmuCurve, Ns, Percent, Work};
@@ -47,6 +47,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     if args.window.contains(&0) {
         return Err(Failure::usage("a window of length 0", "there is no mean over no time"));
     }
+    one_document(&[("--json", args.json), ("--svg -", is_stdout(args.svg.as_deref()))])?;
     let input = Input::open(&args.file)?;
     let windows = if args.window.is_empty() {
         // The length of the trace shows at its end only: points beyond are cut off then.
