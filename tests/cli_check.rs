@@ -75,6 +75,7 @@ fn limits_that_hold_have_exit_code_0_and_those_that_do_not_have_1() {
          ok    duration is 1.67 ms, at most 1.00 s\n\
          FAIL  task.task0.count is 1, at least 2\n"
     );
+    assert!(expect(0, &["check", "--max", "duration=1.5m", &t]).contains("at most 90.0 s"));
     // The window of an MMU is any.
     assert!(expect(0, &["check", "--min", "mmu@123us=100%", &t]).contains("mmu@123us is 100.0 %"));
     // Quiet tells only what is wrong.
@@ -97,6 +98,7 @@ fn limits_that_make_no_sense_have_exit_code_2() {
     for (limit, words) in [
         ("nonsense=3", "no number is called \"nonsense\""),
         ("heap.peak", "expected NAME=BOUND, such as heap.peak=64MiB"),
+        ("gc.pause.p99=5d", "expected a time such as 5ms"),
         ("heap.peak=5ms", "\"5ms\" is no bound for heap.peak: expected a size such as 64MiB"),
         ("gc.pause.p99=5", "expected a time such as 5ms"),
     ] {

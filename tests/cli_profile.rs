@@ -48,6 +48,52 @@ fn a_sample_stands_for_the_time_that_the_tracer_says() {
 }
 
 #[test]
+fn a_list_of_goroutines_says_how_many_there_are() {
+    // A goroutine makes 1100 others and runs on.
+    let others: String = (0..1100).map(|i| format!("GoCreate dt=1 new_g={} new_stack=0 stack=0\n", i + 2)).collect();
+    let wire = text::to_wire(&format!(
+        "Trace Go1.22\nEventBatch gen=1 m=1 time=1 size=auto\nProcStatus dt=1 p=0 pstatus=1\n\
+         GoStatus dt=1 g=1 m=1 gstatus=2\n{others}\
+         EventBatch gen=1 m=18446744073709551615 time=0 size=auto\nFrequency freq=1000000000\n"
+    ));
+    let of = |args: &[&str]| String::from_utf8(run(&[&["goroutines"], args].concat(), &wire).stdout).expect("UTF-8");
+    let text = of(&["--list", "", "--top", "1050", "-"]);
+    assert_eq!(text.lines().count(), 1 + 1050 + 1, "{text}");
+    assert!(text.ends_with("... and 51 more\n"), "{text}");
+    assert!(of(&["--list", "", "-"]).ends_with("... and 1081 more\n"));
+    let v: serde_json::Value = serde_json::from_str(&of(&["--list", "", "--json", "-"])).expect("JSON");
+    assert_eq!((v["goroutines"].as_array().map(Vec::len), &v["goroutines_total"]), (Some(1000), &1101.into()));
+}
+
+#[test]
+fn a_frame_without_a_name_is_no_place() {
+    let wire = text::to_wire(
+        "Trace Go1.22\nEventBatch gen=1 m=1 time=1 size=auto\nProcStatus dt=1 p=0 pstatus=1\n\
+         GoStatus dt=1 g=1 m=1 gstatus=2\nGoBlock dt=1 reason_string=1 stack=1\nGoUnblock dt=5 g=1 g_seq=1 stack=0\n\
+         GoStart dt=1 g=1 g_seq=2\n\
+         EventBatch gen=1 m=18446744073709551615 time=0 size=auto\nFrequency freq=1000000000\n\
+         EventBatch gen=1 m=18446744073709551615 time=0 size=auto\nStrings\nString id=1\n\tdata=\"sync\"\n\
+         EventBatch gen=1 m=18446744073709551615 time=0 size=auto\nStacks\n\
+         Stack id=1 nframes=1\n\tpc=16 func=0 file=0 line=0\n",
+    );
+    let out = run(&["profile", "sync", "--all", "-"], &wire);
+    let text = String::from_utf8(out.stdout).expect("UTF-8");
+    assert!(text.ends_with("  sync: (no stack)\n"), "{text}");
+}
+
+#[test]
+fn windows_are_no_longer_than_the_trace() {
+    let file = data_file("go127-annotations.trace").display().to_string();
+    let text = expect(0, &["mmu", &file]);
+    assert!(text.lines().all(|l| l.trim_end() == l), "{text}");
+    let v: serde_json::Value = serde_json::from_str(&expect(0, &["mmu", "--json", &file])).expect("JSON");
+    let last = v["points"].as_array().and_then(|p| p.last()).expect("a point");
+    assert_eq!(last["window_ns"], v["duration_ns"]);
+    let (got, mean) = (last["utilization"].as_f64().expect("a share"), v["mean"].as_f64().expect("a share"));
+    assert!((got - mean).abs() < 1e-6, "{got} {mean}");
+}
+
+#[test]
 fn sums_by_function_are_in_the_json() {
     let file = data_file("go127-annotations.trace").display().to_string();
     let of = |args: &[&str]| -> serde_json::Value {

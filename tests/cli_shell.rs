@@ -72,6 +72,11 @@ fn there_is_a_manual_page_for_each_subcommand() {
         assert!(page.contains(&format!(".TH EXECTRACE-{} 1", sub.to_uppercase())), "{page}");
         assert!(page.contains(&format!("exectrace {sub}")) && page.contains("Examples:"), "{page}");
     }
+    for (sub, usage) in [("gc-simulate", "exectrace gc simulate"), ("heap-why-rss", "exectrace heap why\\-rss")] {
+        let page = std::fs::read_to_string(dir.join(format!("exectrace-{sub}.1"))).expect(sub);
+        assert!(page.contains(&format!(".TH EXECTRACE-{} 1", sub.to_uppercase())), "{page}");
+        assert!(page.contains(usage) && page.contains("Examples:"), "{page}");
+    }
     assert!(refusal(2, &["man", "--dir", "/nonexistent"]).contains("is no directory"));
 }
 

@@ -60,8 +60,11 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let mut asked = input.ask(|reader, tick| analyze::mmu_watched(reader, &windows, work, counting, tick))?;
     let curve = &mut asked.answer;
     if args.window.is_empty() {
-        let longer = curve.points.iter().position(|p| p.window_ns >= curve.duration_ns);
-        curve.points.truncate(longer.map_or(usize::MAX, |i| i + 1));
+        // The first that is too long stands for the whole trace.
+        if let Some(i) = curve.points.iter().position(|p| p.window_ns >= curve.duration_ns) {
+            curve.points.truncate(i + 1);
+            curve.points[i].window_ns = curve.duration_ns;
+        }
     }
     if let Some(path) = &args.svg {
         write_file(path, svg(curve).as_bytes(), &[input.path()])?;
@@ -84,7 +87,8 @@ fn text(out: &mut Output, c: &MmuCurve) {
     out.line(format_args!("\n{:>10}{:>10}{:>11}", "window", "at least", "worst at"));
     for p in &c.points {
         let bar = "█".repeat((p.utilization * 50.0).round() as usize);
-        out.line(format_args!("{:>10}{:>10}{:>11}  {bar}", Ns(p.window_ns), Percent(p.utilization), Ns(p.at_ns)));
+        let line = format!("{:>10}{:>10}{:>11}  {bar}", Ns(p.window_ns), Percent(p.utilization), Ns(p.at_ns));
+        out.line(format_args!("{}", line.trim_end()));
     }
 }
 
