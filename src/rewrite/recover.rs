@@ -205,7 +205,8 @@ impl Tables {
             let mut one = || {
                 let mut fields = tables::Fields { rest };
                 let start = fields.number()?;
-                (fields.number()?, fields.number()?);
+                fields.number()?;
+                fields.number()?;
                 for _ in 0..2 {
                     let len = fields.number()?;
                     fields.take(len)?;
