@@ -35,6 +35,7 @@ mod rewrite;
 mod summary;
 mod symbolize;
 mod tasks;
+mod why_rss;
 
 use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 use clap::{CommandFactory, Parser, Subcommand};

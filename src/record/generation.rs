@@ -3,13 +3,16 @@
 //! [`Closer::close`] moves the open generation on, waits until no thread writes to the old one, and puts the old one's batches
 //! together. Threads that were silent in it are spoken for: a trace that begins with this generation needs everybody's state.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::buffer::{Buffer, Chunk, Content, Pool};
 use super::clock::CLOCK;
 use super::gauges::{self, Series};
 use super::gc_world::WORLD;
+use super::memory::Sampler;
 use super::samples;
 use super::section::{CLOSING, GENERATION, ONE_OFF, TRACE};
 use super::state::{self, GONE, Word};
@@ -81,6 +84,7 @@ pub(crate) struct Closer {
     lost_before: Lost,
     lost_last: Lost,
     heap_quantum: u64,
+    memory: Sampler,
     /// The writer's thread id: its batches bear it.
     own_tid: u64,
 }
@@ -95,6 +99,7 @@ pub(crate) struct Opening {
     pub(crate) opened_ns: u64,
     pub(crate) gc_active: Option<u64>,
     pub(crate) heap_quantum: u64,
+    pub(crate) memory_every: Duration,
 }
 
 impl Closer {
@@ -121,6 +126,7 @@ impl Closer {
             lost_before: lost,
             lost_last: lost,
             heap_quantum: opening.heap_quantum,
+            memory: Sampler::new(opening.memory_every),
             own_tid: u64::from(os::id()),
             pool: opening.pool,
         }
@@ -451,27 +457,37 @@ impl Closer {
         }
     }
 
-    /// The parts of the heap, each by itself, if there is more than one.
+    /// When the next sample of the process's memory is due.
+    pub(crate) fn sample_due(&self) -> Option<Instant> {
+        self.memory.due()
+    }
+
+    /// Takes a sample of the process's memory if one is due, or the `last`.
+    pub(crate) fn sample(&mut self, last: bool) {
+        let parity = (self.generation & 1) as usize;
+        // SAFETY: this is the closer, and the generation is open.
+        self.memory.sample(last, || unsafe { CLOCK.of(parity) }.ns(clock::ticks()));
+    }
+
+    /// The process's memory, and the parts of the heap, each by itself, if there is more than one.
     fn series(&mut self, out: &mut Vec<u8>, n: u32) {
-        let mut points: Vec<(Series, u64, u64)> = Vec::new();
-        gauges::drain(n, |series, at, value| points.push((series, at, value)));
-        points.sort_by_key(|&(series, at, _)| (series, at));
-        let mut points = points.as_slice();
-        while let Some(&(series, ..)) = points.first() {
-            // At most 20 bytes a point: a run of 3,000 fits a batch.
-            let run = points.iter().take(3_000).take_while(|p| p.0 == series).count();
+        let mut points: Vec<(Cow<'static, str>, u64, u64)> = Vec::new();
+        points.extend(self.memory.take().into_iter().map(|(name, at, value)| (Cow::Borrowed(name), at, value)));
+        gauges::drain(n, |series, at, value| points.push((series_name(series), at, value)));
+        points.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        // At most 20 bytes a point: a run of 3,000 fits a batch.
+        for run in points.chunk_by(|a, b| a.0 == b.0).flat_map(|of_series| of_series.chunks(3_000)) {
             let mut data = Vec::new();
-            put_text(&mut data, series_name(series).as_bytes());
-            put(&mut data, run as u64);
+            put_text(&mut data, run[0].0.as_bytes());
+            put(&mut data, run.len() as u64);
             let (mut last_ns, mut last) = (self.opened_ns, 0i64);
-            for &(_, at, value) in &points[..run] {
+            for &(_, at, value) in run {
                 let at = at.max(last_ns);
                 put(&mut data, at - last_ns);
                 put(&mut data, crate::format::varint::zigzag((value as i64).wrapping_sub(last)));
                 (last_ns, last) = (at, value as i64);
             }
             wire::private(out, n, self.own_tid, self.opened_ns, Private::Series, &data);
-            points = &points[run..];
         }
     }
 
@@ -612,12 +628,12 @@ fn end_stw(mut chunk: Chunk) -> Chunk {
     chunk
 }
 
-fn series_name(s: Series) -> String {
+fn series_name(s: Series) -> Cow<'static, str> {
     if s == Series::NATIVE {
-        return series::NATIVE_HEAP.to_owned();
+        return Cow::Borrowed(series::NATIVE_HEAP);
     }
     let what = if s.0.is_multiple_of(2) { "live_bytes" } else { "goal_bytes" };
-    format!("{}{}.{what}", series::GC_PREFIX, s.0 / 2)
+    Cow::Owned(format!("{}{}.{what}", series::GC_PREFIX, s.0 / 2))
 }
 
 fn lost_so_far() -> Lost {

@@ -50,6 +50,8 @@ pub(crate) mod gc_world;
 #[cfg(not(loom))]
 pub(crate) mod generation;
 #[cfg(not(loom))]
+pub(crate) mod memory;
+#[cfg(not(loom))]
 pub mod modules;
 #[cfg(not(loom))]
 pub(crate) mod obituary;

@@ -67,11 +67,15 @@ pub(crate) struct HeapCounters {
     pub(crate) freed_bytes: AtomicU64,
     pub(crate) allocs: AtomicU64,
     pub(crate) frees: AtomicU64,
-    /// Allocated minus freed bytes beyond which an allocation, or below which a free, is looked at more closely. As the next two,
-    /// or such that each is while allocations are recorded; then also written by the starter of the trace.
-    pub(crate) attend_above: AtomicI64,
-    pub(crate) attend_below: AtomicI64,
-    /// The same for the heap's curve: beyond them the difference is published. Both 0 to begin with, so that the first one is.
+    /// With how many bytes ever allocated an allocation is looked at more closely, and with how many ever freed a free: never later than
+    /// when the curve is to be published or a sample to be taken, and maybe earlier. 0: each one is. Written by the owner, and by the
+    /// starter of a trace.
+    pub(crate) attend_allocated: AtomicU64,
+    pub(crate) attend_freed: AtomicU64,
+    /// The second of the two for frees of blocks that are not in the sample.
+    pub(crate) attend_freed_unsampled: AtomicU64,
+    /// Allocated minus freed bytes beyond which, or below which, the difference is published. Both 0 to begin with, so that the first
+    /// one is.
     pub(crate) publish_above: AtomicI64,
     pub(crate) publish_below: AtomicI64,
     /// The part of the difference that has been added to the process-wide figure.
@@ -516,10 +520,12 @@ impl Thread {
     }
 }
 
-/// Adds to a counter that only the calling thread writes.
+/// Adds to a counter that only the calling thread writes; returns what it is then.
 #[inline(always)]
-pub(crate) fn bump(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+pub(crate) fn bump(counter: &AtomicU64, by: u64) -> u64 {
+    let sum = counter.load(Ordering::Relaxed).wrapping_add(by);
+    counter.store(sum, Ordering::Relaxed);
+    sum
 }
 
 /// The re-entry guard: the calling thread is inside the tracer while it lives.

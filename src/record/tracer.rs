@@ -38,6 +38,8 @@ const STACK_DEPTH: usize = 64;
 const SAMPLE_HZ: u32 = 100;
 /// Beyond this the kernel's tick limits the rate, and the samples begin to disturb.
 const SAMPLE_HZ_MAX: u32 = 1000;
+/// Default of [`Tracer::memory_every`].
+const MEMORY_EVERY: Duration = Duration::from_millis(100);
 /// Shorter periods only move the cost of closing.
 const PERIOD_MIN: Duration = Duration::from_micros(50);
 
@@ -87,6 +89,7 @@ pub struct Tracer {
     symbolize: Symbolize,
     sample_hz: u32,
     memory_limit: Option<u64>,
+    memory_every: Duration,
     record: u32,
     allocations: allocations::Options,
     black_box: Option<i32>,
@@ -110,6 +113,7 @@ impl Tracer {
             symbolize: Symbolize::Live,
             sample_hz: SAMPLE_HZ,
             memory_limit: None,
+            memory_every: MEMORY_EVERY,
             record: RECORD_HEAP | RECORD_BLOCKING | RECORD_SYSCALLS,
             allocations: allocations::Options::DEFAULT,
             black_box: None,
@@ -166,6 +170,14 @@ impl Tracer {
     /// The limit in bytes that the heap's goal shows when there is no GC heap. By default that of the control group, if it has one.
     pub const fn memory_limit(mut self, bytes: u64) -> Tracer {
         self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// How often the process's memory as the system sees it is recorded: the resident set by kind, what the allocator has committed, the
+    /// control group and its limits, stalls and page faults. 100 ms by default, zero for never. The tracer's thread reads it, in some
+    /// 50 µs; what takes the kernel longer is read once a second at the most. `exectrace heap why-rss` answers from it.
+    pub const fn memory_every(mut self, every: Duration) -> Tracer {
+        self.memory_every = every;
         self
     }
 
@@ -268,8 +280,15 @@ impl Tracer {
 
     /// Begins to trace, where nobody does and the state says so.
     fn begin_state(self, sink: Option<Sink>, flight: Option<Arc<Ring>>) -> Result<(), StartError> {
-        // The caller's own part in the trace begins with this.
-        let _ = thread::current_or_attach();
+        QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
+        // The caller's own part in the trace begins with this. The curve begins with what the caller has not told yet: where it is the
+        // main thread that is nearly all there is.
+        if let Some(t) = thread::current_or_attach()
+            && !t.internal.load(Ordering::Relaxed)
+            && t.heap.net() != 0
+        {
+            allocations::publish(t);
+        }
         let targets = Targets { sink, flight };
         let result = match Internal::enter() {
             Some(internal) => self.begin(targets, &internal),
@@ -277,7 +296,10 @@ impl Tracer {
         };
         let (state, result, targets) = match result {
             Ok(running) => (State::Running(running), Ok(()), None),
-            Err((e, targets)) => (State::Idle, Err(e), Some(targets)),
+            Err((e, targets)) => {
+                QUANTUM.store(HEAP_QUANTUM as u64, Ordering::Relaxed);
+                (State::Idle, Err(e), Some(targets))
+            }
         };
         *STATE.lock() = state;
         drop(targets);
@@ -322,6 +344,7 @@ impl Tracer {
             opened_ns,
             gc_active: WORLD.lock().begin_trace(),
             heap_quantum: self.heap_quantum as u64,
+            memory_every: self.memory_every,
         };
         let period = self.period.max(PERIOD_MIN);
         let job = Job { shared: shared.clone(), period, input: Some((opening, targets)), outcome: None };
@@ -342,7 +365,6 @@ impl Tracer {
         let samples_wanted = self.sample_hz > 0 && samples::prepare();
         let hz = self.sample_hz.clamp(1, SAMPLE_HZ_MAX);
         SAMPLE_PERIOD_NS.store(if samples_wanted { 1_000_000_000 / u64::from(hz) } else { 0 }, Ordering::Relaxed);
-        QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
         POOL.store(Arc::as_ptr(&pool).cast_mut(), Ordering::Release);
         GENERATION.set(generation);
         allocations::begin(&self.allocations);

@@ -213,16 +213,19 @@ impl<'a> Writer<'a> {
         let mut next = Instant::now() + self.period;
         // Asked before the first wait too: a stop that came right after the start has rung together with it.
         while !shared.stop.load(Ordering::Acquire) {
-            shared.pool.bell.wait(next.saturating_duration_since(Instant::now()));
+            let wake = self.closer.sample_due().map_or(next, |due| due.min(next));
+            shared.pool.bell.wait(wake.saturating_duration_since(Instant::now()));
             if shared.stop.load(Ordering::Acquire) {
                 break;
             }
             self.closer.collect();
+            self.closer.sample(false);
             if Instant::now() >= next || self.closer.is_large() || shared.advance.swap(false, Ordering::AcqRel) {
                 self.close(false);
                 next = Instant::now() + self.period;
             }
         }
+        self.closer.sample(true);
         self.close(true);
         let trace = self.trace.take().map(|trace| self.end_of(trace));
         let generations = self.closer.generations();

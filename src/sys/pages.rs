@@ -3,6 +3,7 @@
 //! Under Miri, which has no `mmap` with alignment, the pages come from `std::alloc` instead.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The alignment and granularity of everything here. Larger than the page of every supported target, so that it is a constant.
 pub(crate) const GRANULE_BYTES: usize = 64 << 10;
@@ -21,7 +22,17 @@ pub(crate) fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
     if REFUSE.get() > 0 && refuse() {
         return None;
     }
-    imp::map(bytes, align)
+    let at = imp::map(bytes, align)?;
+    MAPPED.fetch_add(bytes as u64, Ordering::Relaxed);
+    Some(at)
+}
+
+/// Bytes that are mapped through here. Written by any thread.
+static MAPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many bytes are mapped for the tracer's own use and for GC heaps, resident or not.
+pub(crate) fn mapped_bytes() -> u64 {
+    MAPPED.load(Ordering::Relaxed)
 }
 
 std::thread_local! {
@@ -58,6 +69,7 @@ pub(crate) fn refuse_after(grants: Option<u32>) {
 /// # Safety
 /// `at` and `bytes` must be those of one [`map`] call, and nothing may use the memory any more.
 pub(crate) unsafe fn unmap(at: NonNull<u8>, bytes: usize, align: usize) {
+    MAPPED.fetch_sub(bytes as u64, Ordering::Relaxed);
     // SAFETY: the caller's.
     unsafe { imp::unmap(at, bytes, align) }
 }

@@ -231,7 +231,9 @@ mod tests {
         assert_eq!(parts(5, 9), [(5, 9)]);
         // The first failure is the answer.
         assert_eq!(without_kept(3, 20, |_, b| if b == 9 { 0 } else { -1 }), -1);
-        places.into_iter().for_each(|place| set_kept(place, NONE));
+        for place in places {
+            set_kept(place, NONE);
+        }
         assert!(!is_kept(10));
     }
 
