@@ -24,7 +24,11 @@ fn down(depth: u32, way: u64, slot: &mut (*mut u8, Layout), size: usize) {
     if depth == 0 {
         return exchange(slot, size);
     }
-    if way & 1 == 0 { left(depth, way, slot, size) } else { right(depth, way, slot, size) }
+    if way & 1 == 0 {
+        left(depth, way, slot, size)
+    } else {
+        right(depth, way, slot, size)
+    }
     black_box(depth);
 }
 
