@@ -18,7 +18,7 @@ struct Tool {
     rounds: usize,
 }
 
-const PLAIN: Tool = Tool { name: "", program: ("", ""), baseline: ("bare", ""), env: &[], runner: &[], rounds: 15 };
+const PLAIN: Tool = Tool { name: "", program: ("", ""), baseline: ("bare", ""), env: &[], runner: &[], rounds: 7 };
 
 const TOOLS: &[Tool] = &[
     Tool { name: "exectrace off", program: ("ours", "off"), ..PLAIN },
@@ -34,15 +34,15 @@ const TOOLS: &[Tool] = &[
         env: &[("_RJEM_MALLOC_CONF", "prof:true,lg_prof_sample:19")],
         ..PLAIN
     },
-    Tool { name: "Tracy, no stacks", program: ("tracy", ""), rounds: 5, ..PLAIN },
+    Tool { name: "Tracy, no stacks", program: ("tracy", ""), rounds: 3, ..PLAIN },
     Tool { name: "dhat-rs off", program: ("dhat", ""), baseline: ("system", ""), ..PLAIN },
-    Tool { name: "dhat-rs", program: ("dhat", "on"), baseline: ("system", ""), rounds: 3, ..PLAIN },
+    Tool { name: "dhat-rs", program: ("dhat", "on"), baseline: ("system", ""), rounds: 1, ..PLAIN },
     Tool {
         name: "heaptrack",
         program: ("system", ""),
         baseline: ("system", ""),
         runner: &["heaptrack", "--output"],
-        rounds: 5,
+        rounds: 3,
         ..PLAIN
     },
     Tool {
