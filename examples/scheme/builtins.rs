@@ -1,12 +1,22 @@
 //! The functions that the language has from the beginning: those written in Rust, and a prelude in the language itself.
 
-use super::value::{Error, Table, Value};
+use super::value::{Builtin, Error, Table, Value};
 use exectrace::gc::{GcVec, Mutation};
+use std::cmp::Ordering;
+use std::sync::LazyLock;
 
 type Run = for<'gc> fn(&Mutation<'gc>, &[Value<'gc>]) -> Result<Value<'gc>, Error<'gc>>;
 
-/// By name. The first three are the machine's own, and never run from here.
-pub const ALL: &[(&str, Run)] = &[
+/// The machine's own, which never run from here.
+const SPECIAL: [&str; 3] = ["call/cc", "apply", "with-handler"];
+
+/// All of them.
+pub static TABLE: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
+    ALL.iter().map(|(name, run)| Builtin { name, is_special: SPECIAL.contains(name), run: *run }).collect()
+});
+
+/// By name.
+const ALL: &[(&str, Run)] = &[
     ("call/cc", wrong),
     ("apply", wrong),
     ("with-handler", wrong),
@@ -31,11 +41,11 @@ pub const ALL: &[(&str, Run)] = &[
     }),
     ("quotient", |mc, a| division(mc, a, i64::checked_div)),
     ("remainder", |mc, a| division(mc, a, i64::checked_rem)),
-    ("=", |mc, a| compare(mc, a, |x, y| x == y)),
-    ("<", |mc, a| compare(mc, a, |x, y| x < y)),
-    (">", |mc, a| compare(mc, a, |x, y| x > y)),
-    ("<=", |mc, a| compare(mc, a, |x, y| x <= y)),
-    (">=", |mc, a| compare(mc, a, |x, y| x >= y)),
+    ("=", |mc, a| compare(mc, a, Ordering::is_eq)),
+    ("<", |mc, a| compare(mc, a, Ordering::is_lt)),
+    (">", |mc, a| compare(mc, a, Ordering::is_gt)),
+    ("<=", |mc, a| compare(mc, a, Ordering::is_le)),
+    (">=", |mc, a| compare(mc, a, Ordering::is_ge)),
     ("eq?", |mc, a| match a {
         [x, y] => Ok(Value::Bool(x == y)),
         _ => wrong(mc, a),
@@ -220,12 +230,11 @@ fn division<'gc>(
     }
 }
 
-fn compare<'gc>(mc: &Mutation<'gc>, args: &[Value<'gc>], f: fn(f64, f64) -> bool) -> Result<Value<'gc>, Error<'gc>> {
+fn compare<'gc>(mc: &Mutation<'gc>, args: &[Value<'gc>], f: fn(Ordering) -> bool) -> Result<Value<'gc>, Error<'gc>> {
     for pair in args.windows(2) {
         let holds = match (pair[0], pair[1]) {
-            // Exact: the difference of two integers has the sign of their order.
-            (Value::Int(x), Value::Int(y)) => f(x.cmp(&y) as i8 as f64, 0.0),
-            (x, y) => f(real(mc, x)?, real(mc, y)?),
+            (Value::Int(x), Value::Int(y)) => f(x.cmp(&y)),
+            (x, y) => real(mc, x)?.partial_cmp(&real(mc, y)?).is_some_and(f),
         };
         if !holds {
             return Ok(Value::Bool(false));

@@ -120,7 +120,13 @@ impl<'gc> Compiler<'_, 'gc> {
 
     fn call(&self, of: Value<'gc>, scope: Option<&mut Scope<'_, 'gc>>) -> Compiled<'gc> {
         let nodes = self.nodes(&of.items().collect::<Vec<_>>(), scope)?;
-        Ok(self.mc.alloc(Node::Call(self.mc.alloc_slice(&nodes))))
+        let simple = |n: &Gc<'gc, Node<'gc>>| {
+            matches!(**n, Node::Const(_) | Node::Local { .. } | Node::Global(_) | Node::Simple(_))
+        };
+        let args_max = super::machine::ARGS_MAX;
+        let is_simple = matches!(*nodes[0], Node::Global(_)) && nodes.len() <= args_max && nodes.iter().all(simple);
+        let of = self.mc.alloc_slice(&nodes);
+        Ok(self.mc.alloc(if is_simple { Node::Simple(of) } else { Node::Call(of) }))
     }
 
     fn seq(&self, of: &[Value<'gc>], scope: Option<&mut Scope<'_, 'gc>>) -> Compiled<'gc> {

@@ -5,9 +5,11 @@
 
 use super::builtins;
 use super::compile::{Compiler, Names, read, symbol};
-use super::value::{Builtin, Closure, Done, Env, Error, Frame, Node, Then, Value};
+use super::value::{BuiltinRef, Closure, Done, Env, Error, Frame, Node, Nodes, Then, Value};
 use exectrace::gc::{Arena, Collect, Config, Gc, GcCell, HeapStats, Mutation, Rootable};
 
+/// Arguments that a call may have without being written to the heap.
+pub const ARGS_MAX: usize = 4;
 /// Steps between two safepoints.
 const SLICE: usize = 1000;
 
@@ -55,9 +57,8 @@ impl Scheme {
             Machine { names: Names::new(), state: GcCell::new(state) }
         });
         arena.mutate(|mc, machine: &Machine<'_>| {
-            for (name, run) in builtins::ALL {
-                let value = Value::Builtin(Builtin { name, run: *run });
-                symbol(mc, &machine.names, name).global.set(mc, Some(value));
+            for builtin in builtins::TABLE.iter() {
+                symbol(mc, &machine.names, builtin.name).global.set(mc, Some(Value::Builtin(BuiltinRef(builtin))));
             }
         });
         let mut scheme = Scheme { arena };
@@ -142,27 +143,135 @@ fn eval<'gc>(mc: &Mutation<'gc>, s: State<'gc>, node: &'gc Node<'gc>) -> Step<'g
             None => Err(Error::new(mc, format_args!("not defined: {}", name.name))),
         },
         Node::Lambda(lambda) => value(Value::Closure(mc.alloc(Closure { lambda, env: s.env }))),
-        Node::If(test, yes, no) => first(test, Then::If(yes, no)),
-        Node::SetLocal { up, at, value } => first(value, Then::SetLocal { up, at }),
+        Node::If(test, yes, no) => match direct(mc, s.env, Gc::as_ref(test))? {
+            Some(v) => Ok(State { control: Control::Eval(if v.is_true() { yes } else { no }), ..s }),
+            None => first(test, Then::If(yes, no)),
+        },
+        Node::SetLocal { up, at, value: node } => match direct(mc, s.env, Gc::as_ref(node))? {
+            Some(v) => {
+                variable(s.env, up, at).set(mc, v);
+                value(Value::Unspecified)
+            }
+            None => first(node, Then::SetLocal { up, at }),
+        },
         Node::SetGlobal { to, defines, value } => first(value, Then::SetGlobal { to, defines }),
-        Node::Seq(of) => first(of[0], Then::Seq { of, at: 1 }),
-        Node::Call(of) => first(of[0], Then::Call { of, at: 1, done: None }),
+        Node::Seq(of) => seq(mc, s, of, 0),
+        Node::Call(of) | Node::Simple(of) => call(mc, s, of, 0, None),
     }
+}
+
+/// The value of an expression that needs no frame: a constant, a variable, or a call of a function written in Rust whose
+/// arguments are such. `None` if it turns out to be another one, before anything was done.
+fn direct<'gc>(
+    mc: &Mutation<'gc>,
+    env: Option<Gc<'gc, Env<'gc>>>,
+    node: &'gc Node<'gc>,
+) -> Result<Option<Value<'gc>>, Error<'gc>> {
+    Ok(match *node {
+        Node::Const(v) => Some(v),
+        Node::Local { up, at } => Some(variable(env, up, at).get()),
+        Node::Global(name) => match name.global.get() {
+            Some(v) => Some(v),
+            None => return Err(Error::new(mc, format_args!("not defined: {}", name.name))),
+        },
+        Node::Simple(of) if is_builtin(of) => Some(run_builtin(mc, env, of)?),
+        _ => None,
+    })
+}
+
+/// Whether a simple call, and those among its arguments, are of functions written in Rust, and not of the machine's own.
+/// The variables are global, so that they may be anything by now.
+fn is_builtin<'gc>(of: Nodes<'gc>) -> bool {
+    let Node::Global(name) = *of[0] else { return false };
+    matches!(name.global.get(), Some(Value::Builtin(b)) if !b.is_special)
+        && of[1..].iter().all(|node| match **node {
+            Node::Simple(of) => is_builtin(of),
+            _ => true,
+        })
+}
+
+/// Calls a function of which [`is_builtin`] is true: nothing in it can change what a name stands for.
+fn run_builtin<'gc>(
+    mc: &Mutation<'gc>,
+    env: Option<Gc<'gc, Env<'gc>>>,
+    of: Nodes<'gc>,
+) -> Result<Value<'gc>, Error<'gc>> {
+    let Node::Global(name) = *of[0] else { unreachable!("a simple call has a name") };
+    let Some(Value::Builtin(b)) = name.global.get() else { unreachable!("a simple call is of a builtin") };
+    let mut args = [Value::Nil; ARGS_MAX];
+    for (arg, node) in args.iter_mut().zip(&of[1..]) {
+        *arg = match **node {
+            Node::Simple(of) => run_builtin(mc, env, of)?,
+            _ => direct(mc, env, Gc::as_ref(*node))?.expect("a simple argument"),
+        };
+    }
+    (b.run)(mc, &args[..of.len() - 1])
+}
+
+/// Evaluates the parts of a sequence from `at` on.
+fn seq<'gc>(mc: &Mutation<'gc>, s: State<'gc>, of: Nodes<'gc>, mut at: usize) -> Step<'gc> {
+    while at + 1 < of.len() {
+        if direct(mc, s.env, Gc::as_ref(of[at]))?.is_none() {
+            let next = Some(mc.alloc(Frame { next: s.next, env: s.env, then: Then::Seq { of, at: at + 1 } }));
+            return Ok(State { control: Control::Eval(of[at]), env: s.env, next });
+        }
+        at += 1;
+    }
+    Ok(State { control: Control::Eval(of[at]), ..s })
+}
+
+/// Evaluates the parts of a call from `at` on, and calls. The parts that need no frame are done at once.
+fn call<'gc>(
+    mc: &Mutation<'gc>,
+    s: State<'gc>,
+    of: Nodes<'gc>,
+    mut at: usize,
+    mut done: Option<Gc<'gc, Done<'gc>>>,
+) -> Step<'gc> {
+    let mut values = [Value::Nil; ARGS_MAX + 1];
+    // None of the values is on the heap yet: so they need not be, if no part needs a frame.
+    if at == 0 && of.len() <= values.len() {
+        while at < of.len() {
+            let Some(value) = direct(mc, s.env, Gc::as_ref(of[at]))? else { break };
+            values[at] = value;
+            at += 1;
+        }
+        if at == of.len() {
+            return apply(mc, s, values[0], &values[1..at]);
+        }
+        for value in &values[..at] {
+            done = Some(mc.alloc(Done { value: *value, before: done }));
+        }
+    }
+    while at < of.len() {
+        let Some(value) = direct(mc, s.env, Gc::as_ref(of[at]))? else {
+            let next = Some(mc.alloc(Frame { next: s.next, env: s.env, then: Then::Call { of, at: at + 1, done } }));
+            return Ok(State { control: Control::Eval(of[at]), env: s.env, next });
+        };
+        done = Some(mc.alloc(Done { value, before: done }));
+        at += 1;
+    }
+    if of.len() <= values.len() {
+        let mut before = done;
+        for value in values[..at].iter_mut().rev() {
+            let d = before.expect("one for each part");
+            (*value, before) = (d.value, d.before);
+        }
+        return apply(mc, s, values[0], &values[1..at]);
+    }
+    let mut values: Vec<_> = std::iter::successors(done, |d| d.before).map(|d| d.value).collect();
+    values.reverse();
+    apply(mc, s, values[0], &values[1..])
 }
 
 fn resume<'gc>(mc: &Mutation<'gc>, s: State<'gc>, value: Value<'gc>) -> Step<'gc> {
     let frame = Gc::as_ref(s.next.expect("the last frame says stop"));
     let s = State { control: Control::Return(Value::Unspecified), env: frame.env, next: frame.next };
-    let then = |node, then| {
-        let next = Some(mc.alloc(Frame { next: frame.next, env: frame.env, then }));
-        Ok(State { control: Control::Eval(node), env: frame.env, next })
-    };
     match frame.then {
         Then::Stop => Ok(State { control: Control::Stopped(value), ..s }),
         Then::Handler(_) => Ok(State { control: Control::Return(value), ..s }),
         Then::If(yes, no) => Ok(State { control: Control::Eval(if value.is_true() { yes } else { no }), ..s }),
-        Then::Seq { of, at } if at + 1 == of.len() => Ok(State { control: Control::Eval(of[at]), ..s }),
-        Then::Seq { of, at } => then(of[at], Then::Seq { of, at: at + 1 }),
+        Then::Seq { of, at } => seq(mc, s, of, at),
         Then::SetLocal { up, at } => {
             variable(frame.env, up, at).set(mc, value);
             Ok(s)
@@ -174,15 +283,7 @@ fn resume<'gc>(mc: &Mutation<'gc>, s: State<'gc>, value: Value<'gc>) -> Step<'gc
             to.global.set(mc, Some(value));
             Ok(s)
         }
-        Then::Call { of, at, done } => {
-            let done = Some(mc.alloc(Done { value, before: done }));
-            if at < of.len() {
-                return then(of[at], Then::Call { of, at: at + 1, done });
-            }
-            let mut values: Vec<_> = std::iter::successors(done, |d| d.before).map(|d| d.value).collect();
-            values.reverse();
-            apply(mc, s, values[0], &values[1..])
-        }
+        Then::Call { of, at, done } => call(mc, s, of, at, Some(mc.alloc(Done { value, before: done }))),
     }
 }
 
@@ -208,6 +309,7 @@ fn apply<'gc>(mc: &Mutation<'gc>, s: State<'gc>, function: Value<'gc>, args: &[V
         (Value::Continuation(frame), [value]) => {
             Ok(State { control: Control::Return(*value), env: None, next: Some(frame) })
         }
+        (Value::Builtin(b), _) if !b.is_special => Ok(State { control: Control::Return((b.run)(mc, args)?), ..s }),
         (Value::Builtin(b), _) => match (b.name, args) {
             ("call/cc", [f]) => {
                 let here = s.next.expect("the last frame says stop");
@@ -218,7 +320,7 @@ fn apply<'gc>(mc: &Mutation<'gc>, s: State<'gc>, function: Value<'gc>, args: &[V
                 let next = Some(mc.alloc(Frame { next: s.next, env: None, then: Then::Handler(*handler) }));
                 apply(mc, State { next, ..s }, *thunk, &[])
             }
-            _ => Ok(State { control: Control::Return((b.run)(mc, args)?), ..s }),
+            _ => Err(Error::new(mc, format_args!("wrong arguments: {}", Value::list(mc, args)))),
         },
         _ => Err(Error::new(mc, format_args!("not a function: {function}"))),
     }

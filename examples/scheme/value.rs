@@ -4,8 +4,10 @@ use exectrace::gc::{Collect, Gc, GcArray, GcCell, GcMap, GcString, GcVec, Mutati
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// A value: two words, copied about.
+/// A value: two words (see below), copied about. The tag is a word, or the compiler would copy the other fifteen bytes in
+/// odd pieces, for which the processor waits.
 #[derive(Clone, Copy, Collect)]
+#[repr(u64)]
 pub enum Value<'gc> {
     Nil,
     Unspecified,
@@ -18,7 +20,7 @@ pub enum Value<'gc> {
     Vector(Gc<'gc, GcVec<'gc, Value<'gc>>>),
     Table(Gc<'gc, Table<'gc>>),
     Closure(Gc<'gc, Closure<'gc>>),
-    Builtin(Builtin),
+    Builtin(BuiltinRef),
     /// The rest of the program, as `call/cc` takes it.
     Continuation(Gc<'gc, Frame<'gc>>),
 }
@@ -65,14 +67,28 @@ pub struct Closure<'gc> {
 #[derive(Collect)]
 pub enum Node<'gc> {
     Const(Value<'gc>),
-    Local { up: usize, at: usize },
+    Local {
+        up: usize,
+        at: usize,
+    },
     Global(Gc<'gc, Symbol<'gc>>),
-    SetLocal { up: usize, at: usize, value: Gc<'gc, Node<'gc>> },
-    SetGlobal { to: Gc<'gc, Symbol<'gc>>, defines: bool, value: Gc<'gc, Node<'gc>> },
+    SetLocal {
+        up: usize,
+        at: usize,
+        value: Gc<'gc, Node<'gc>>,
+    },
+    SetGlobal {
+        to: Gc<'gc, Symbol<'gc>>,
+        defines: bool,
+        value: Gc<'gc, Node<'gc>>,
+    },
     If(Gc<'gc, Node<'gc>>, Gc<'gc, Node<'gc>>, Gc<'gc, Node<'gc>>),
     Lambda(Gc<'gc, Lambda<'gc>>),
     Seq(Nodes<'gc>),
     Call(Nodes<'gc>),
+    /// A call by a global name whose arguments are constants, variables, or such calls. If it is of a function written in
+    /// Rust, as it mostly is, it needs no frame.
+    Simple(Nodes<'gc>),
 }
 pub type Nodes<'gc> = GcArray<'gc, Gc<'gc, Node<'gc>>>;
 
@@ -122,9 +138,23 @@ pub struct Done<'gc> {
 #[derive(Clone, Copy)]
 pub struct Builtin {
     pub name: &'static str,
+    /// It changes the machine, which therefore does it itself.
+    pub is_special: bool,
     pub run: for<'gc> fn(&Mutation<'gc>, &[Value<'gc>]) -> Result<Value<'gc>, Error<'gc>>,
 }
-exectrace::collect_static!(Builtin);
+
+/// One of the functions, which are all there is of them: so that a value that is one is no longer than others.
+#[derive(Clone, Copy)]
+pub struct BuiltinRef(pub &'static Builtin);
+exectrace::collect_static!(BuiltinRef);
+const _: () = assert!(size_of::<Value<'static>>() == 16);
+
+impl std::ops::Deref for BuiltinRef {
+    type Target = Builtin;
+    fn deref(&self) -> &Builtin {
+        self.0
+    }
+}
 
 /// A value that is raised.
 pub struct Error<'gc>(pub Value<'gc>);

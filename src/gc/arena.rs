@@ -258,7 +258,7 @@ impl<R: for<'a> Rootable<'a> + ?Sized, O: Observer + 'static> Arena<R, O> {
         unsafe { &(*self.inner.as_ptr()).observer }
     }
 
-    fn heap(&self) -> &Heap {
+    pub(super) fn heap(&self) -> &Heap {
         // SAFETY: as above; the heap's state is in cells.
         unsafe { &(*self.inner.as_ptr()).heap }
     }

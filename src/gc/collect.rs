@@ -6,6 +6,7 @@
 
 use super::array::GcArray;
 use super::pointer::Gc;
+use super::raw::RawVisitor;
 use super::weak::EphemeronBox;
 
 /// A type that may live on the heap.
@@ -80,6 +81,10 @@ pub trait Visitor: sealed::Sealed {
 
     /// An ephemeron: its value counts only if its key is alive.
     fn ephemeron<V: Collect>(&mut self, of: &EphemeronBox<V>);
+
+    /// References without a type, which `visit` shows.
+    #[doc(hidden)]
+    fn raw(&mut self, visit: impl FnOnce(&mut RawVisitor<'_>));
 
     /// Says which field the references come from that follow.
     #[inline(always)]

@@ -9,6 +9,7 @@ use super::finalize::Found;
 use super::heap::{Heap, LOG, Phase, SNAPSHOT};
 use super::marker::Marker;
 use super::observer::{CycleStats, Pressure, Reason, StwKind};
+use super::raw::RawVisitor;
 use super::stats::Durations;
 use super::sweep::OnUnwind;
 use super::type_info::TypeInfo;
@@ -50,6 +51,11 @@ impl Clock {
             begin: Cell::new((now, Reason::Explicit, 0, 0)),
             ns_per_mib: Cell::new(None),
         }
+    }
+
+    /// Marking speed of the last cycle, in nanoseconds for a MiB.
+    pub(super) fn ns_per_mib(&self) -> Option<u64> {
+        self.ns_per_mib.get()
     }
 
     pub(super) fn durations(&self) -> [Durations; 4] {
@@ -147,7 +153,7 @@ impl Heap {
             return;
         }
         self.requested.set(false);
-        if self.phase.get() == Phase::Idle && self.barrier.get() == LOG {
+        if self.phase.get() == Phase::Idle && self.barrier.get() == LOG && self.is_minor_short() {
             self.minor();
             if self.paced_bytes() < self.pacer.get().trigger_after_minor() && !self.young.unknown.get() {
                 return;
@@ -202,6 +208,7 @@ impl Heap {
         self.retire_all();
         self.forget_lists();
         self.young.forget();
+        self.age_nursery();
         self.roots.watch().borrow_mut().cycle_begins();
         let mut marker = self.marker.borrow_mut();
         if marker.begin() {
@@ -226,6 +233,7 @@ impl Heap {
             mark(object, info);
         }
         self.roots.for_each(mark);
+        self.visit_raw_roots(&mut RawVisitor::marker(marker));
     }
 
     /// Leaves no block to allocate from but new ones.

@@ -111,6 +111,8 @@ pub(super) struct Heap {
     pub(super) young: Young,
     /// Weak references were made.
     pub(super) has_weak: Cell<bool>,
+    /// What an embedder without types is asked.
+    pub(super) hooks: Cell<Option<super::raw::Hooks>>,
 }
 
 impl Heap {
@@ -148,6 +150,7 @@ impl Heap {
             clock: super::cycle::Clock::new(),
             young: Young::new(),
             has_weak: Cell::new(false),
+            hooks: Cell::new(None),
         })
     }
 
@@ -558,7 +561,7 @@ impl Heap {
                 }
             });
             f(&TypeStats {
-                name: (info.name)(),
+                name: info.type_name(),
                 object_bytes: if info.is_large() { 0 } else { info.slot_bytes },
                 blocks,
                 objects_marked,

@@ -56,7 +56,7 @@ impl Heap {
                 let usage = if is_used {
                     let valid = block.hot().epoch.get() == self.epoch.get();
                     BlockUsage::Objects {
-                        type_name: (block.info().name)(),
+                        type_name: block.info().type_name(),
                         object_bytes: header.slot_bytes.get(),
                         room: header.slots.get() as usize,
                         marked: if valid { block.marks() } else { 0 },

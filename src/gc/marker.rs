@@ -7,18 +7,20 @@
 //! just that one scanned. In front of the stack stands a short ring that gives prefetches time to arrive. On trees,
 //! random graphs and lists alike no other order that was tried comes close.
 //!
-//! Where there is a deadline, the scan of a block is broken off after some hundred objects: those on the stack lose their
-//! scan bits again, and the block goes back into the queue.
+//! Where there is a deadline, the clock is looked at after some hundred objects, also in the middle of a block. If it is
+//! time, the scan is broken off: the objects on the stack lose their scan bits again, and the block goes back into the
+//! queue.
 //!
 //! The stack is as long as a block has slots, and the queue as long as there are blocks: neither can overflow
 //! (invariant 6).
 
 use super::OutOfMemory;
 use super::array::GcArray;
-use super::chunk::{Block, QUEUED_BLOCK, QUEUED_NOT, QUEUED_ONE, SLOTS_MAX, block_of};
+use super::chunk::{Block, Hot, QUEUED_BLOCK, QUEUED_NOT, QUEUED_ONE, SLOTS_MAX, block_of};
 use super::collect::{Collect, Visitor, sealed};
 use super::page_vec::PageVec;
 use super::pointer::Gc;
+use super::raw::RawVisitor;
 use super::type_info::{Fixed, Items, Shape, TypeInfo};
 use super::weak::{EphemeronBox, EphemeronHead};
 use crate::sys::clock::monotonic_ns;
@@ -52,8 +54,10 @@ pub(super) struct Marker {
     queue: Queue,
     /// Objects and items visited, counting on and on.
     visited: usize,
-    /// The scan of a block is broken off when so many were visited.
+    /// When so many were visited, the clock is looked at.
     visited_max: usize,
+    /// When to break off, on the system's clock, in nanoseconds.
+    deadline: u64,
     /// Ephemerons that were visited before it was known that their keys are alive, linked through themselves.
     pending: Option<NonNull<EphemeronHead>>,
 }
@@ -61,6 +65,11 @@ pub(super) struct Marker {
 impl sealed::Sealed for Marker {}
 
 impl Visitor for Marker {
+    #[inline(always)]
+    fn raw(&mut self, visit: impl FnOnce(&mut RawVisitor<'_>)) {
+        visit(&mut RawVisitor::marker(self));
+    }
+
     #[inline(always)]
     fn edge<T: Collect>(&mut self, to: Gc<'_, T>) {
         // SAFETY: a `Gc` refers to a live object (invariant 5). That it is of this heap is told by its brand.
@@ -96,6 +105,7 @@ impl Marker {
             queue: Queue { entries: PageVec::new(), head: 0, tail: 0 },
             visited: 0,
             visited_max: usize::MAX,
+            deadline: u64::MAX,
             pending: None,
         }
     }
@@ -225,23 +235,28 @@ impl Marker {
             self.push(p);
         } else {
             match hot.queued.get() {
-                QUEUED_NOT => {
-                    hot.queued.set(QUEUED_ONE);
-                    self.queue.push(Entry { object: p, info: S::info(block) });
-                }
+                QUEUED_NOT => self.enqueue(hot, p, S::info(block)),
                 QUEUED_ONE => hot.queued.set(QUEUED_BLOCK),
                 _ => {}
             }
         }
     }
 
+    /// Puts a block into the queue for its first object. Out of line, so that `visit` is small enough to be inlined where
+    /// it is called for each object of a block.
+    #[inline(never)]
+    fn enqueue(&mut self, hot: &Hot, object: NonNull<u8>, info: &'static TypeInfo) {
+        hot.queued.set(QUEUED_ONE);
+        self.queue.push(Entry { object, info });
+    }
+
     /// Works until nothing is left (`true`), or `budget` bytes were marked, or the deadline (of the system's clock, in
     /// nanoseconds) passed.
     pub(super) fn drain(&mut self, budget: usize, deadline: Option<u64>) -> bool {
         let stop = self.bytes.saturating_add(budget);
-        let visits = if deadline.is_some() { VISITS_PER_CLOCK } else { usize::MAX / 2 };
         self.visited = 0;
-        self.visited_max = visits.max(VISITS_MIN);
+        self.visited_max = if deadline.is_some() { VISITS_MIN } else { usize::MAX };
+        self.deadline = deadline.unwrap_or(u64::MAX);
         loop {
             let Some(Entry { object, info }) = self.queue.pop() else {
                 if self.pending.is_some() && self.settle() {
@@ -267,18 +282,23 @@ impl Marker {
             if self.bytes >= stop {
                 break;
             }
-            if let Some(deadline) = deadline {
-                // What broke off is counted as well, so that it is always time then.
-                if self.visited >= self.visited_max {
-                    self.visited_max = self.visited + visits;
-                    if monotonic_ns() >= deadline {
-                        break;
-                    }
-                }
+            if self.visited >= self.visited_max && self.is_time(self.visited) {
+                break;
             }
         }
         self.visited_max = usize::MAX;
         self.is_idle()
+    }
+
+    /// Looks at the clock, after so many visits. If it is not time to break off, the next look is some visits away.
+    #[cold]
+    #[inline(never)]
+    fn is_time(&mut self, visited: usize) -> bool {
+        let time = monotonic_ns() >= self.deadline;
+        if !time {
+            self.visited_max = visited + VISITS_PER_CLOCK;
+        }
+        time
     }
 
     /// # Safety
@@ -337,7 +357,7 @@ impl Marker {
                 }
                 // SAFETY: the stack holds objects of the current block.
                 unsafe { marker.drain_stack::<S>() };
-                if marker.visited >= marker.visited_max {
+                if marker.visited >= marker.visited_max && marker.is_time(marker.visited) {
                     // Also if nothing is left: that is found out when the block's turn comes.
                     marker.queue_again(block);
                     return;
@@ -373,8 +393,8 @@ impl Marker {
         }
     }
 
-    /// Visits all objects on the stack, and those that this puts there, or as many as may be visited; the others are put
-    /// off.
+    /// Visits all objects on the stack, and those that this puts there, or as many as there is time for; the others are
+    /// put off.
     ///
     /// # Safety
     /// The stack holds marked objects of shape `S`, all of the current block.
@@ -383,7 +403,7 @@ impl Marker {
         let mut ring = [NonNull::<u8>::dangling(); RING];
         let (mut head, mut tail) = (0usize, 0usize);
         // One at least, or nothing would come of it.
-        let most = self.visited_max.saturating_sub(self.visited).max(1);
+        let mut most = self.visited_max.saturating_sub(self.visited).max(1);
         loop {
             if let Some(p) = self.pop() {
                 ring[tail % RING] = p;
@@ -399,8 +419,11 @@ impl Marker {
             // SAFETY: the caller's.
             unsafe { S::visit(p, self) };
             if head == most {
-                self.put_off(&ring, head, tail);
-                break;
+                if self.is_time(self.visited + head) {
+                    self.put_off(&ring, head, tail);
+                    break;
+                }
+                most = self.visited_max - self.visited;
             }
         }
         self.visited += head;

@@ -5,6 +5,10 @@
 //! from then on. The blocks that were allocated in since the last collection are then sorted as after a cycle, so that
 //! their free slots are used again while they are still in the cache.
 //!
+//! Such a collection cannot be broken off, so it is kept short beforehand: the nursery is as large as can be collected
+//! within the pause target, by how long the last ones took. Where a program allocates more than that between two
+//! safepoints, a full cycle in steps takes the place of the collection.
+//!
 //! Cells tell of writes by their own address ([`Heap::log_write`]): the object around it is found from the block's slot
 //! size. A cell outside of the heap's memory, such as in a `Vec` that an object owns, has no such object; then the new
 //! value counts as old, or if it is not known yet (a mutable borrow), the next collection is a full one.
@@ -14,16 +18,24 @@ use super::collect::Collect;
 use super::cycle::Bracket;
 use super::heap::{Heap, LOG, Phase};
 use super::page_vec::PageVec;
+use crate::sys::clock::monotonic_ns;
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 
-/// The least that is allocated between two minor collections. The prototype found no difference from 256 KiB to 4 MiB;
+/// The nursery of a small heap, if it can be collected in time. The prototype found no difference from 256 KiB to 4 MiB;
 /// this fits the second-level cache.
-const NURSERY_BYTES_MIN: usize = 1 << 20;
+const NURSERY_BYTES: usize = 1 << 20;
+/// The least that is allocated between two minor collections, and the nursery until it is known how long its collection
+/// takes: some 0.7 ms if everything in it survives and each object is a cache miss.
+const NURSERY_BYTES_MIN: usize = 128 << 10;
+/// A minor collection that would take longer than so many times the pause target gives way to a cycle in steps.
+const PAUSES_MAX: u128 = 2;
 /// The nursery grows with the old objects, to this part of them.
 const NURSERY_PART: usize = 8;
 /// What remembering and visiting one old object costs at least, counted in bytes marked.
 const REMEMBERED_COST_BYTES: usize = 64;
+/// The speed of marking until there was a cycle: 65536 objects of 16 bytes at a cache miss each.
+const FIRST_NS_PER_MIB: u64 = 5_000_000;
 /// How many full cycles go by without minor collections after these did not pay.
 const OFF_CYCLES: u32 = 4;
 
@@ -35,6 +47,10 @@ pub(super) struct Young {
     pub(super) unknown: Cell<bool>,
     /// The young objects are collected when so many bytes of them were allocated.
     pub(super) nursery: Cell<usize>,
+    /// What the last minor collections cost and how much was young, in bytes; older ones count for less and less.
+    lately: Cell<(usize, usize)>,
+    /// How long it takes to collect a MiB of young objects, in nanoseconds: the longest of late. 0 if not known.
+    ns_per_mib: Cell<u64>,
     /// Full cycles until minor collections are tried again.
     off: Cell<u32>,
     /// In stress mode: whose turn it is.
@@ -47,6 +63,8 @@ impl Young {
             remembered: RefCell::new(PageVec::new()),
             unknown: Cell::new(false),
             nursery: Cell::new(NURSERY_BYTES_MIN),
+            lately: Cell::new((0, 0)),
+            ns_per_mib: Cell::new(0),
             off: Cell::new(0),
             turn: Cell::new(false),
         }
@@ -68,13 +86,49 @@ impl Heap {
     }
 
     pub(super) fn size_nursery(&self) {
-        self.young.nursery.set(NURSERY_BYTES_MIN.max(self.sizes.base.get() / NURSERY_PART));
+        let most = NURSERY_BYTES.max(self.sizes.base.get() / NURSERY_PART);
+        let in_time = match self.young.ns_per_mib.get() {
+            0 => 0,
+            ns => usize::try_from((self.config.max_pause.as_nanos() << 20) / u128::from(ns)).unwrap_or(usize::MAX),
+        };
+        // No more than twice the last: what was true of little need not be true of much.
+        let grown = self.young.nursery.get() * 2;
+        self.young.nursery.set(most.min(in_time).min(grown).max(NURSERY_BYTES_MIN));
+    }
+
+    /// Whether the young objects can be collected in about the time that a pause may take, to judge by the last
+    /// collections. Where there were none, it is supposed that all of them survive.
+    pub(super) fn is_minor_short(&self) -> bool {
+        let young = self.sizes.allocated.get();
+        let ns = match self.young.ns_per_mib.get() {
+            0 => self.clock.ns_per_mib().unwrap_or(FIRST_NS_PER_MIB),
+            ns => ns,
+        };
+        young <= self.young.nursery.get() + NURSERY_BYTES_MIN
+            || (young as u128 * u128::from(ns)) >> 20 <= PAUSES_MAX * self.config.max_pause.as_nanos()
+    }
+
+    /// A full cycle begins: what was learned of minor collections counts for less.
+    pub(super) fn age_nursery(&self) {
+        if self.young.off.get() == 0 {
+            self.young.ns_per_mib.set(self.young.ns_per_mib.get() / 4 * 3);
+        }
+    }
+
+    /// Learns from a minor collection of so many bytes.
+    fn learn(&self, young: usize, ns: u64) {
+        if young > 0 {
+            let ns_per_mib = u64::try_from((u128::from(ns) << 20) / young as u128).unwrap_or(u64::MAX);
+            self.young.ns_per_mib.set(ns_per_mib.max(self.young.ns_per_mib.get() / 8 * 7).max(1));
+        }
     }
 
     /// A cell at `address` is about to be overwritten, by `new` if that is known already.
     #[inline(never)]
     pub(super) fn log_write<T: Collect>(&self, address: usize, new: Option<&T>) {
         match (self.object_around(address), new) {
+            // A long array is not visited again for one item: that counts as old from now on.
+            (Some((block, _)), Some(new)) if block.header().kind.get() == Kind::Large => self.show_to_marker(new),
             (Some((block, index)), _) => self.remember(block, index),
             (None, Some(new)) => self.show_to_marker(new),
             (None, None) => self.young.unknown.set(true),
@@ -118,6 +172,7 @@ impl Heap {
             return;
         }
         let (young, survived) = (Cell::new(0), Cell::new(0));
+        let begin = monotonic_ns();
         self.or_abandon(|| {
             let _minor = Bracket::minor(self, || (young.get(), survived.get()));
             self.retire_all();
@@ -130,8 +185,14 @@ impl Heap {
             sizes.base.set(sizes.base.get() + survived.get());
             sizes.allocated.set(0);
             sizes.allocated_before.set(sizes.allocated_before.get() + young.get() as u64);
-            if remembered + survived.get() > young.get() / 2 && young.get() >= NURSERY_BYTES_MIN {
+            self.learn(young.get(), monotonic_ns() - begin);
+            let (cost, of) = self.young.lately.get();
+            let (cost, of) = (cost / 4 * 3 + remembered + survived.get(), of / 4 * 3 + young.get());
+            self.young.lately.set((cost, of));
+            if cost > of / 2 && of >= NURSERY_BYTES / 4 {
+                self.young.lately.set((0, 0));
                 self.young.off.set(OFF_CYCLES);
+                self.young.nursery.set(NURSERY_BYTES_MIN);
                 self.young.forget();
                 self.barrier.set(0);
             }

@@ -19,6 +19,8 @@
 //! so the compiler sees to it that isolates on several threads share nothing. What goes from one to another goes by
 //! value.
 //!
+//! Runtimes with an object layout of their own have [`raw`], the layer beneath: the same heap, without types.
+//!
 //! What to look at when something is amiss: [`Arena::stats`], [`Arena::for_each_type`], [`Arena::write_map`] (which
 //! blocks are how full), [`Arena::write_snapshot`] (for Chrome's developer tools), and the trace.
 //!
@@ -60,7 +62,7 @@
 //!   time, and cells are not atomic. A stop could be shared out among threads, and is not yet.
 //! * Moving objects. A block with one survivor stays; [`Arena::write_map`] shows it.
 //! * An arena that moves to another thread.
-//! * A layer without types, for runtimes with an object layout of their own, and one for C.
+//! * A C interface to the layer without types.
 //! * A list of where objects were allocated.
 //! * Fields that a minor collection need not visit: an old object that was written to is visited whole, so writing to
 //!   long arrays all over is dear in generational mode.
@@ -115,6 +117,7 @@ mod pacer;
 mod page_vec;
 mod pointer;
 mod pool;
+pub mod raw;
 mod root;
 mod snapshot;
 mod stats;

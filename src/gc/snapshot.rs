@@ -9,6 +9,7 @@ use super::OutOfMemory;
 use super::chunk::block_of;
 use super::heap::Heap;
 use super::page_vec::PageVec;
+use super::raw::RawVisitor;
 use core::ptr::NonNull;
 use std::io::{self, Write};
 
@@ -59,6 +60,7 @@ impl Heap {
             f(object);
         }
         self.roots.for_each(|object, _| f(object));
+        self.visit_raw_roots(&mut RawVisitor::sink(&mut |_, object, _| f(object)));
     }
 }
 
@@ -121,7 +123,7 @@ impl Graph {
         self.places.as_mut_slice()[place] = (object.addr().get(), self.nodes.as_slice().len() as u32);
         // SAFETY: an object that was reached from a root.
         let block = unsafe { block_of(object) };
-        let name = self.string((block.info().name)())?;
+        let name = self.string(block.info().type_name())?;
         self.nodes.push(Node { object, edges: 0, name, bytes: block.header().slot_bytes.get() })
     }
 

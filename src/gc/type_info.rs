@@ -9,6 +9,7 @@ use super::chunk::{BLOCK_BYTES, Block, OBJECT_BYTES_SMALL_MAX, SLOT_BYTES_MIN};
 use super::collect::{Collect, Visitor, sealed};
 use super::marker::Marker;
 use super::pointer::Gc;
+use super::raw::{RawFns, RawVisitor, UNTYPED, Untyped};
 use super::weak::EphemeronBox;
 use core::marker::PhantomData;
 use core::mem;
@@ -30,8 +31,10 @@ pub(super) struct TypeInfo {
     pub(super) needs_visit: bool,
     /// How to drop an object, if there is anything to do.
     pub(super) drop: Option<unsafe fn(NonNull<u8>)>,
-    /// The type's name, for people.
-    pub(super) name: fn() -> &'static str,
+    /// The type's name, for people; but see [`TypeInfo::type_name`].
+    name: fn() -> &'static str,
+    /// What the embedder says of an untyped kind.
+    pub(super) raw: Option<RawFns>,
     /// Marks one object.
     pub(super) mark: unsafe fn(NonNull<u8>, &mut Marker),
     /// Visits the references of one object.
@@ -60,11 +63,27 @@ impl TypeInfo {
             needs_visit: S::NEEDS_VISIT,
             drop,
             name,
+            raw: None,
             mark: mark_erased::<S>,
             scan_one: Marker::scan_one::<S>,
             scan_block: Marker::scan_block::<S>,
             edges: edges_erased::<S>,
         }
+    }
+}
+
+impl TypeInfo {
+    /// The table of an untyped kind; `usize::MAX` for objects that have a size each.
+    pub(super) const fn new_raw(slot_bytes: usize, drop: Option<unsafe fn(NonNull<u8>)>, raw: RawFns) -> Self {
+        let mut info = TypeInfo::new::<Untyped>(slot_bytes, drop, || UNTYPED);
+        info.needs_visit = raw.visit.is_some();
+        info.raw = Some(raw);
+        info
+    }
+
+    /// The type's name, for people.
+    pub(super) fn type_name(&self) -> &'static str {
+        self.raw.map_or_else(self.name, |raw| raw.name)
     }
 }
 
@@ -132,7 +151,7 @@ pub(super) struct ItemsHead<T> {
 }
 
 /// Slot sizes for arrays: at most a fifth is lost, but for the smallest.
-const CLASSES: [usize; 29] = [
+pub(super) const CLASSES: [usize; 29] = [
     16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 1792, 2048,
     2560, 3264, 4096, 5456, 6544, 8192,
 ];
@@ -250,6 +269,10 @@ struct Edges<'a, 's> {
 impl sealed::Sealed for Edges<'_, '_> {}
 
 impl Visitor for Edges<'_, '_> {
+    fn raw(&mut self, visit: impl FnOnce(&mut RawVisitor<'_>)) {
+        visit(&mut RawVisitor::sink(&mut |_, to, name| (self.sink)(self.field, to, name)));
+    }
+
     fn edge<T: Collect>(&mut self, to: Gc<'_, T>) {
         (self.sink)(self.field, Gc::as_erased(to), core::any::type_name::<T>);
     }

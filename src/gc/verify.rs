@@ -6,6 +6,7 @@ use super::chunk::{BLOCK_BYTES, BLOCKS, Block, CHUNK_BYTES, Kind, QUEUED_NOT, TA
 use super::heap::{Heap, LOG, Phase};
 use super::page_vec::PageVec;
 use super::pool;
+use super::raw::{RawVisitor, UNTYPED};
 use core::fmt;
 use core::ptr::{self, NonNull};
 
@@ -185,7 +186,7 @@ impl Heap {
         let mut seen = AddressSet::new();
         let mut todo = PageVec::new();
         let mut remembered = true;
-        let mut see = |todo: &mut PageVec<NonNull<u8>>, object: NonNull<u8>, name: fn() -> &'static str| {
+        let mut see = |todo: &mut PageVec<NonNull<u8>>, object: NonNull<u8>, name: &'static str| {
             let mut one = || {
                 self.verify_object(object, name)?;
                 let at = object.addr().get();
@@ -201,15 +202,16 @@ impl Heap {
             }
         };
         if let Some((object, info)) = self.root.get() {
-            see(&mut todo, object, info.name);
+            see(&mut todo, object, info.type_name());
         }
-        self.roots.for_each(|object, info| see(&mut todo, object, info.name));
+        self.roots.for_each(|object, info| see(&mut todo, object, info.type_name()));
+        self.visit_raw_roots(&mut RawVisitor::sink(&mut |_, object, name| see(&mut todo, object, name())));
         while let Some(object) = todo.pop() {
             // SAFETY: `verify_object` found the object's block in this heap's chunks.
             let info = unsafe { super::chunk::block_of(object) }.info();
             // SAFETY: the block holds objects of that type (invariant 3), and `verify_object` found that this slot is
             // in use.
-            unsafe { (info.edges)(object, &mut |_, to, name| see(&mut todo, to, name)) };
+            unsafe { (info.edges)(object, &mut |_, to, name| see(&mut todo, to, name())) };
             // SAFETY: as above.
             unsafe { (info.edges)(object, &mut |_, to, _| remembered = remembered && self.is_remembered(object, to)) };
             if !remembered {
@@ -238,7 +240,7 @@ impl Heap {
         !old || dirty || !scanned || bits(to).0
     }
 
-    fn verify_object(&self, object: NonNull<u8>, name: fn() -> &'static str) -> Result<(), Violation> {
+    fn verify_object(&self, object: NonNull<u8>, name: &'static str) -> Result<(), Violation> {
         let at = object.addr().get();
         let chunk_at = at & !(CHUNK_BYTES - 1);
         let pool = self.pool.borrow();
@@ -249,7 +251,8 @@ impl Heap {
         let block = chunk.block(number);
         check(matches!(block.header().kind.get(), Kind::Small | Kind::Large), "reference into a free block", at)?;
         let known = block.info();
-        check((known.name)() == name(), "object of another type", at)?;
+        let is_known = if name == UNTYPED { known.raw.is_some() } else { known.type_name() == name };
+        check(is_known, "object of another type", at)?;
         let offset = at - block.addr();
         let slot_bytes = block.header().slot_bytes.get();
         let index = offset / slot_bytes;

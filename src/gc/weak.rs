@@ -248,6 +248,7 @@ impl Heap {
 
     /// Clears the weak references to objects that are not marked. All that can be reached is.
     pub(super) fn clear_weak_references(&self) {
+        self.tell_marked();
         if !self.has_weak.get() {
             return;
         }

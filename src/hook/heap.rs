@@ -10,7 +10,7 @@ use exectrace_alloc_shim::Observer;
 use crate::format::Kind;
 use crate::record::gauges::{self, Series};
 use crate::record::thread::{self, Entered, HeapCounters, bump};
-use crate::record::{QUANTUM, RECORD_HEAP, records};
+use crate::record::{RECORD_HEAP, records};
 use crate::record::{allocations, sampled};
 
 pub use super::measure::{Measured, count_allocations, measure, measure_process};
@@ -144,7 +144,6 @@ fn orphan_freed(bytes: u64, blocks: u64) {
 #[inline(never)]
 fn publish(t: &'static thread::Thread) {
     let h = &t.heap;
-    let net = h.net();
     if t.internal.load(Ordering::Relaxed) {
         h.publish_above.store(i64::MAX, Ordering::Relaxed);
         h.publish_below.store(i64::MIN, Ordering::Relaxed);
@@ -155,13 +154,7 @@ fn publish(t: &'static thread::Thread) {
     }
     #[cfg(feature = "mimalloc")]
     crate::record::memory::set_committed(|| exectrace_alloc_shim::mimalloc_committed() as u64);
-    let quantum = QUANTUM.load(Ordering::Relaxed) as i64;
-    h.publish_above.store(net.saturating_add(quantum), Ordering::Relaxed);
-    h.publish_below.store(net.saturating_sub(quantum), Ordering::Relaxed);
-    allocations::arm(t);
-    let unpublished = net.wrapping_sub(h.published_bytes.load(Ordering::Relaxed));
-    h.published_bytes.store(net, Ordering::Relaxed);
-    let live = gauges::add_native(unpublished);
+    let live = allocations::publish(t);
     if !records(RECORD_HEAP) {
         return;
     }

@@ -13,11 +13,12 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
+use super::QUANTUM;
 use super::buffer::Content;
-use super::sampled;
 use super::section::{NoSection, Section, TRACE, string_id};
 use super::stacks;
 use super::thread::{self, Entered, Thread, bump, busy};
+use super::{gauges, sampled};
 use crate::format::private::{PRIVATE, Section as Private, allocations as wire};
 use crate::format::varint::{self, put, put_wide, zigzag};
 use crate::sys::event::Event;
@@ -220,6 +221,20 @@ pub(crate) fn arm(t: &Thread) {
             return;
         }
     }
+}
+
+/// Adds what the thread's net allocation has moved by to the process-wide figure, and sets when that is due again. The thread's own.
+/// Returns the figure.
+pub(crate) fn publish(t: &Thread) -> i64 {
+    let h = &t.heap;
+    let net = h.net();
+    let quantum = QUANTUM.load(Ordering::Relaxed) as i64;
+    h.publish_above.store(net.saturating_add(quantum), Ordering::Relaxed);
+    h.publish_below.store(net.saturating_sub(quantum), Ordering::Relaxed);
+    arm(t);
+    let unpublished = net.wrapping_sub(h.published_bytes.load(Ordering::Relaxed));
+    h.published_bytes.store(net, Ordering::Relaxed);
+    gauges::add_native(unpublished)
 }
 
 /// Notes the thread's size if it is the largest of a watch.
@@ -596,7 +611,7 @@ fn begin_batch(s: &mut Section<'_>, recorder: &mut Recorder) -> Result<(), NoSec
     let interval = if mode() == SAMPLED { INTERVAL.load(Ordering::Relaxed) } else { 0 };
     let batch = s.allocations();
     let full = batch.take_chunk(Content::Private, generation, tid);
-    batch.begin(fresh, now);
+    batch.begin(fresh, Content::Private, generation, tid, now);
     // SAFETY: the buffer is empty.
     unsafe {
         batch.bytes(&[PRIVATE, Private::Allocations as u8]);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::buffer::{Chunk, Content, Pool};
+use super::buffer::{Buffer, Chunk, Content, Pool};
 use super::clock::CLOCK;
 use super::gauges::{self, Series};
 use super::gc_world::WORLD;
@@ -20,7 +20,7 @@ use super::tables::Tables;
 use super::thread::{self, Thread, life};
 use super::tracer::{RECORD, RECORD_HEAP};
 use super::wire::{self, Events, Table, put, put_text};
-use super::{allocations, modules, string_table};
+use super::{allocations, black_box, modules, string_table};
 use crate::format::private::{Section as Private, meta, series};
 use crate::format::{GoStatus, Kind, NO_THREAD, ProcStatus, Version};
 use crate::sys::thread::NAME_BYTES;
@@ -41,6 +41,18 @@ pub(crate) struct Lost {
     pub(crate) allocations: u64,
 }
 
+impl Lost {
+    /// What was lost since `before`.
+    pub(crate) fn since(&self, before: &Lost) -> Lost {
+        Lost {
+            full: self.full.saturating_sub(before.full),
+            reentrant: self.reentrant.saturating_sub(before.reentrant),
+            samples: self.samples.saturating_sub(before.samples),
+            allocations: self.allocations.saturating_sub(before.allocations),
+        }
+    }
+}
+
 pub(crate) struct Closer {
     version: Version,
     pool: Arc<Pool>,
@@ -51,6 +63,8 @@ pub(crate) struct Closer {
     first: u32,
     /// When it opened, trace clock.
     opened_ns: u64,
+    /// The same of the one before it.
+    last_opened_ns: u64,
     /// What the heap held then, if the trace has it.
     opened_heap: Option<u64>,
     /// The sequence number under which the open generation says that a collection is under way.
@@ -58,6 +72,10 @@ pub(crate) struct Closer {
     /// Batches of the open generation and of the next, out of their buffers.
     held: Vec<u8>,
     ahead: Vec<u8>,
+    /// With a black box: buffers that stay until their generation has been written.
+    kept: Vec<(u32, Buffer)>,
+    /// When a generation is to be closed before its time.
+    large_bytes: usize,
     /// The closed generation, until it is written: what stands before its threads' batches, these, and the rest.
     head: Vec<u8>,
     closed: Vec<u8>,
@@ -90,17 +108,19 @@ impl Closer {
         let lost = lost_so_far();
         Closer {
             version: opening.version,
-            pool: opening.pool,
             calibration: opening.calibration,
             tables: opening.tables,
             generation: opening.generation,
             first: opening.generation,
+            large_bytes: opening.pool.bytes_max() / 4,
             opened_ns: opening.opened_ns,
+            last_opened_ns: opening.opened_ns,
             opened_heap: heap_now(),
             gc_active: opening.gc_active,
             held: Vec::new(),
             ahead: Vec::new(),
-            head: opening.version.header().to_vec(),
+            kept: Vec::new(),
+            head: Vec::new(),
             closed: Vec::new(),
             tail: Vec::new(),
             lost_before: lost,
@@ -108,17 +128,42 @@ impl Closer {
             heap_quantum: opening.heap_quantum,
             memory: Sampler::new(opening.memory_every),
             own_tid: u64::from(os::id()),
+            pool: opening.pool,
         }
     }
 
     /// Takes the filled buffers in, so that they can be filled anew.
     pub(crate) fn collect(&mut self) {
-        collect(&self.pool, self.generation, &mut self.held, &mut self.ahead);
+        self.take_in(false);
+    }
+
+    fn take_in(&mut self, all: bool) {
+        collect(&self.pool, self.generation, all, &mut self.held, &mut self.ahead, &mut self.kept);
     }
 
     /// Whether so much has been collected that the generation had better be closed.
     pub(crate) fn is_large(&self) -> bool {
-        self.held.len() >= self.pool.bytes_max() / 4
+        self.held.len() >= self.large_bytes
+    }
+
+    /// Has generations closed early when they have so many bytes; by default when they hold a quarter of the buffers.
+    pub(crate) fn set_large(&mut self, bytes: Option<usize>) {
+        let quarter = self.pool.bytes_max() / 4;
+        self.large_bytes = bytes.map_or(quarter, |bytes| bytes.min(quarter));
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The last generation that was closed.
+    pub(crate) fn last_closed(&self) -> u32 {
+        self.generation - 1
+    }
+
+    /// When it had opened, trace clock.
+    pub(crate) fn last_opened_ns(&self) -> u64 {
+        self.last_opened_ns
     }
 
     /// How many generations have been closed.
@@ -133,13 +178,7 @@ impl Closer {
 
     /// What this trace has lost.
     pub(crate) fn lost(&self) -> Lost {
-        let (now, before) = (self.lost_last, self.lost_before);
-        Lost {
-            full: now.full.saturating_sub(before.full),
-            reentrant: now.reentrant.saturating_sub(before.reentrant),
-            samples: now.samples.saturating_sub(before.samples),
-            allocations: now.allocations.saturating_sub(before.allocations),
-        }
+        self.lost_last.since(&self.lost_before)
     }
 
     /// What is to be written, in this order.
@@ -147,8 +186,12 @@ impl Closer {
         [&self.head, &self.closed, &self.tail]
     }
 
-    /// It has been written. The memory is kept.
-    pub(crate) fn written(&mut self) {
+    /// It has been written, and the trace has so many bytes. The memory is kept.
+    pub(crate) fn written(&mut self, bytes: u64) {
+        let last = self.last_closed();
+        black_box::written(last, bytes);
+        let pool = &self.pool;
+        self.kept.extract_if(.., |(n, _)| *n <= last).for_each(|(_, buffer)| pool.give_back(buffer));
         self.head.clear();
         self.closed.clear();
         self.tail.clear();
@@ -173,6 +216,9 @@ impl Closer {
             if !last {
                 self.gc_active = world.active_in_next();
             }
+            if !last {
+                black_box::opens(n + 1, [closed_ns, clock::monotonic_ns(), clock::realtime_ns()]);
+            }
             GENERATION.set(if last { 0 } else { n + 1 });
         }
         barrier::heavy();
@@ -185,7 +231,7 @@ impl Closer {
         }
         // Everything of generation n is now in the channel or in the threads' batches.
         self.pool.send_remains(parity);
-        self.collect();
+        self.take_in(true);
         let (mut head, mut tail) = (core::mem::take(&mut self.head), core::mem::take(&mut self.tail));
         self.write(&mut head, &mut tail, n, gc_active);
         (self.head, self.tail) = (head, tail);
@@ -195,6 +241,7 @@ impl Closer {
         CLOSING.store(0, Ordering::SeqCst);
         release_ended(n, last);
         self.generation = n + 1;
+        self.last_opened_ns = self.opened_ns;
         (self.opened_ns, self.opened_heap) = (closed_ns, heap);
     }
 
@@ -220,8 +267,8 @@ impl Closer {
         }
         self.samples(out, n);
         // Finding names may take long; the buffers that fill meanwhile are emptied in between.
-        let (pool, held, ahead) = (&self.pool, &mut self.held, &mut self.ahead);
-        self.tables.write(out, n, own, at, &names, &mut || collect(pool, n, held, ahead));
+        let (pool, held, ahead, kept) = (&self.pool, &mut self.held, &mut self.ahead, &mut self.kept);
+        self.tables.write(out, n, own, at, &names, &mut || collect(pool, n, false, held, ahead, kept));
         self.meta(out, n, (trace_now, mono, wall), &lost);
         self.series(out, n);
         if self.version.has_end_of_generation() {
@@ -233,12 +280,7 @@ impl Closer {
     fn take_losses(&mut self) -> Lost {
         let now = lost_so_far();
         let last = core::mem::replace(&mut self.lost_last, now);
-        Lost {
-            full: now.full.saturating_sub(last.full),
-            reentrant: now.reentrant.saturating_sub(last.reentrant),
-            samples: now.samples.saturating_sub(last.samples),
-            allocations: now.allocations.saturating_sub(last.allocations),
-        }
+        now.since(&last)
     }
 
     /// The tracer's own goroutine says what belongs to the generation as a whole.
@@ -357,7 +399,7 @@ impl Closer {
                 }
                 wire::chunk(out, tid, &chunk);
             }
-            self.pool.give_back(chunk.buffer);
+            keep_or_give_back(&self.pool, chunk, &mut self.kept);
         }
         t.stw_open[parity].store(0, Ordering::Relaxed);
     }
@@ -453,10 +495,9 @@ impl Closer {
         }
     }
 
-    /// The trace is over.
-    pub(crate) fn finish(mut self) -> Lost {
+    /// Tracing is over.
+    pub(crate) fn finish(mut self) {
         self.tables.clear();
-        self.lost()
     }
 }
 
@@ -512,9 +553,22 @@ fn heap_now() -> Option<u64> {
 }
 
 /// Takes filled buffers in: those of `generation` to `held`, those of the next to `ahead`, which is bounded as the buffers are: what
-/// does not fit stays in its buffer, until there are none left and events are lost.
-fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>) {
-    while ahead.len() < pool.bytes_max() {
+/// does not fit stays in its buffer, until there are none left and events are lost. With `all` the bound does not count: when the
+/// generation has quiesced all of it must come in, and what is in front of it is at most one pool.
+///
+/// Only what is there at the call: threads that fill buffers faster than this copies them would keep it busy for ever.
+fn collect(
+    pool: &Pool,
+    generation: u32,
+    all: bool,
+    held: &mut Vec<u8>,
+    ahead: &mut Vec<u8>,
+    kept: &mut Vec<(u32, Buffer)>,
+) {
+    for _ in 0..pool.full_len() {
+        if !all && ahead.len() >= pool.bytes_max() {
+            return;
+        }
         let Some(chunk) = pool.take_full() else { return };
         let to = if chunk.generation == generation { &mut *held } else { &mut *ahead };
         debug_assert!(
@@ -529,6 +583,14 @@ fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>
             Content::Batches => to.extend_from_slice(chunk.bytes()),
             Content::Events | Content::Strings | Content::Private => wire::chunk(to, chunk.tid, &chunk),
         }
+        keep_or_give_back(pool, chunk, kept);
+    }
+}
+
+fn keep_or_give_back(pool: &Pool, chunk: Chunk, kept: &mut Vec<(u32, Buffer)>) {
+    if pool.is_boxed {
+        kept.push((chunk.generation, chunk.buffer));
+    } else {
         pool.give_back(chunk.buffer);
     }
 }

@@ -35,9 +35,13 @@ pub(crate) mod allocations;
 #[cfg(not(loom))]
 pub(crate) mod batch;
 #[cfg(not(loom))]
+pub(crate) mod black_box;
+#[cfg(not(loom))]
 pub(crate) mod buffer;
 #[cfg(not(loom))]
 pub(crate) mod clock;
+#[cfg(not(loom))]
+pub mod flight;
 pub(crate) mod gate;
 #[cfg(not(loom))]
 pub(crate) mod gauges;

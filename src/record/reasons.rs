@@ -27,6 +27,8 @@ fixed! {
     SweepTermination = "GC sweep termination";
     MarkTermination = "GC mark termination";
     MinorCollection = "GC minor collection";
+    /// Of regions, when there are more names than the table holds.
+    OtherNames = "(more names)";
 }
 
 static IDS: [AtomicU32; TEXTS.len()] = [const { AtomicU32::new(0) }; TEXTS.len()];

@@ -1,260 +1,298 @@
-//! The GC heap beside gc-arena, `Box`, and a bump allocator that frees nothing: binary-trees and GCBench, the same code
-//! shape for all.
+//! The GC heap beside other collectors: gc-arena, boa_gc, dumpster, Go, Boehm's, MMTk (with the feature `mmtk`), and beside
+//! `Box` and a bump allocator as the limits of what is possible. The same programs for all, each written as the
+//! contender's users would write it; answers must agree.
 //!
-//! Answers are checked against each other. Contenders take turns, five rounds; the figures are medians of the thread's
-//! CPU time, so that a busy machine disturbs less, with the spread, and the ratio to the heap in its generational mode.
-//! mimalloc is the global allocator of all.
+//! Each run is a process of its own, so that memory is each one's; contenders take turns. The figures: CPU time and wall
+//! time of the process (medians of the rounds, with the spread of the first), the ratio to the heap's default mode, peak
+//! resident memory, and, by the program's own looks at the clock (`watch`), the longest stop and the least share of any
+//! 1 ms and 10 ms that was left to the program (MMU). Stops are of the thread's own time, so that a busy machine
+//! does not show; but Go's are of the wall, since there the collector's threads take the processor away.
 //!
-//! `cargo run --release --manifest-path benches/gc-peers/Cargo.toml [-- FILTER]`
+//! Go is found at `EXECTRACE_GO` or in the path, Boehm's library by the C compiler: whichever is not there is left out.
+//!
+//! `cargo run --release --manifest-path benches/gc-peers/Cargo.toml [-- PROGRAM[,PROGRAM...] [CONTENDER[,CONTENDER...]]]`
+//! with `ROUNDS` (5), `LIMIT_SECONDS` (60, for one run), and `EXECTRACE_RESULTS`, a file that the rows are added to.
+
+mod boa_peer;
+mod dumpster_peer;
+mod gc_arena_peer;
+mod limits;
+#[cfg(feature = "mmtk")]
+mod mmtk_peer;
+mod ours;
+mod watch;
+mod work;
 
 use exectrace::gc::{Config, Mode};
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use watch::Stop;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The thread's CPU time in milliseconds.
-fn cpu_ms() -> f64 {
-    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes one timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
-    t.tv_sec as f64 * 1e3 + t.tv_nsec as f64 / 1e6
+const PROGRAMS: &[&str] =
+    &["bt16", "bt18", "bt20", "gb18", "gb20", "gb22", "lru", "vecs", "lists", "wide", "strings"];
+
+/// The base of the ratios.
+const BASE: &str = "incremental";
+const CONTENDERS: &[&str] = &[
+    BASE,
+    "stop-the-world",
+    "generational",
+    "gc-arena",
+    "boa_gc",
+    "dumpster",
+    "Go, 1 proc",
+    "Go, 2 procs",
+    "Boehm",
+    "MMTk Immix",
+    "MMTk StickyImmix",
+    "MMTk MarkSweep",
+    "Box/Rc",
+    "bumpalo",
+];
+
+/// Runs one program in this process.
+fn run(contender: &str, program: &str) -> Option<u64> {
+    let mode = |mode| ours::run(program, Config::new().mode(mode));
+    match contender {
+        "incremental" => mode(Mode::Incremental),
+        "stop-the-world" => mode(Mode::StopTheWorld),
+        "generational" => mode(Mode::Generational),
+        "gc-arena" => gc_arena_peer::run(program),
+        "boa_gc" => boa_peer::run(program),
+        "dumpster" => dumpster_peer::run(program),
+        "Box/Rc" => limits::owned(program),
+        "bumpalo" => limits::bump(program),
+        #[cfg(feature = "mmtk")]
+        "MMTk Immix" | "MMTk StickyImmix" | "MMTk MarkSweep" => mmtk_peer::run(&contender[5..], program),
+        _ => None,
+    }
 }
 
-/// What a contender offers: trees under a root, and a place to collect.
-trait Trees {
-    /// Builds and counts a tree that is garbage then.
-    fn temporary(&mut self, depth: u32) -> u64;
-    /// Builds a tree and keeps it.
-    fn keep(&mut self, depth: u32);
-    /// Counts the tree that was kept.
-    fn count_kept(&mut self) -> u64;
-    fn safepoint(&mut self);
+/// What a run prints: a line of its answer, CPU and wall time in nanoseconds and the peak of its memory in KiB; and a line
+/// for each stop. The programs in Go and C print the same.
+fn child(contender: &str, program: &str) {
+    watch::begin();
+    let (cpu, wall) = (watch::clock(libc::CLOCK_PROCESS_CPUTIME_ID), Instant::now());
+    let Some(answer) = run(contender, program) else { return };
+    let cpu = watch::clock(libc::CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    let status = fs::read_to_string("/proc/self/status").expect("the memory is told");
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("the peak is told");
+    let peak = peak.trim().trim_end_matches(" kB");
+    let mut out = format!("{answer} {cpu} {} {peak}\n", wall.elapsed().as_nanos());
+    for s in watch::stops() {
+        out += &format!("{} {} {}\n", s.end, s.wall, s.cpu);
+    }
+    print!("{out}");
 }
 
-fn binary_trees(t: &mut dyn Trees, depth: u32) -> u64 {
-    let mut sum = t.temporary(depth + 1);
-    t.safepoint();
-    t.keep(depth);
-    for d in (4..=depth).step_by(2) {
-        for _ in 0..1 << (depth - d + 4) {
-            sum += t.temporary(d);
-            t.safepoint();
+struct Run {
+    answer: u64,
+    cpu_ms: f64,
+    wall_ms: f64,
+    peak_mib: f64,
+    longest_ms: f64,
+    mmu_1ms: f64,
+    mmu_10ms: f64,
+}
+
+impl Run {
+    fn parse(text: &str, by_wall: bool) -> Option<Run> {
+        let mut lines = text.lines().map(|l| l.split(' ').map(|n| n.parse().expect("a number")).collect::<Vec<u64>>());
+        let head = lines.next()?;
+        let stops: Vec<Stop> = lines.map(|l| Stop { end: l[0], wall: l[1], cpu: l[2] }).collect();
+        let stops: Vec<_> = stops.iter().map(|s| (s.end, if by_wall { s.wall } else { s.cpu })).collect();
+        let mmu = |window| mmu(&stops, head[2], window);
+        Some(Run {
+            answer: head[0],
+            cpu_ms: head[1] as f64 / 1e6,
+            wall_ms: head[2] as f64 / 1e6,
+            peak_mib: head[3] as f64 / 1024.0,
+            longest_ms: stops.iter().map(|s| s.1).max().unwrap_or(0) as f64 / 1e6,
+            mmu_1ms: mmu(1_000_000),
+            mmu_10ms: mmu(10_000_000),
+        })
+    }
+}
+
+/// The least share of a window of this length that is not stops, given as (end, length). The worst window begins with a
+/// stop or ends with one.
+fn mmu(stops: &[(u64, u64)], total: u64, window: u64) -> f64 {
+    let mut sums = vec![0];
+    for s in stops {
+        sums.push(sums[sums.len() - 1] + s.1);
+    }
+    // The time in stops before a moment.
+    let stopped = |at: u64| {
+        let i = stops.partition_point(|s| s.0 <= at);
+        sums[i] + stops.get(i).map_or(0, |(end, len)| (at + len).saturating_sub(*end))
+    };
+    let worst = stops
+        .iter()
+        .flat_map(|(end, len)| [end - len, end.saturating_sub(window)])
+        .filter(|from| from + window <= total)
+        .map(|from| stopped(from + window) - stopped(from))
+        .max();
+    1.0 - worst.unwrap_or(0) as f64 / window as f64
+}
+
+/// The command of a contender, if it is to be had.
+fn command(contender: &str, program: &str, built: &Built) -> Option<Command> {
+    let mut command = match contender {
+        "Go, 1 proc" | "Go, 2 procs" => {
+            let mut c = Command::new(built.go.as_ref()?);
+            c.env("GOMAXPROCS", &contender[4..5]).env("GOGC", "100");
+            c
         }
-    }
-    sum + t.count_kept()
+        "Boehm" => {
+            let mut c = Command::new(built.boehm.as_ref()?);
+            c.env("GC_MARKERS", "1");
+            c
+        }
+        _ => {
+            let mut c = Command::new(std::env::current_exe().expect("this program has a path"));
+            c.args(["child", contender]);
+            c
+        }
+    };
+    command.arg(program).stdin(Stdio::null()).stderr(Stdio::null());
+    Some(command)
 }
 
-/// As GCBench: one large tree lives, and small ones come and go.
-fn gc_bench(t: &mut dyn Trees, depth: u32) -> u64 {
-    t.keep(depth);
-    t.safepoint();
-    let mut sum = 0;
-    for d in (4..depth).step_by(2) {
-        for _ in 0..(2 << depth) / ((2_u32 << d) - 1) {
-            sum += t.temporary(d);
-            t.safepoint();
+/// Runs a program once. `Ok(None)` if the contender has not got it, an error if it did not end well.
+fn one(mut command: Command, limit: Duration, by_wall: bool) -> Result<Option<Run>, String> {
+    let out = std::env::temp_dir().join(format!("gc-peers-{}", std::process::id()));
+    let file = fs::File::create(&out).map_err(|e| e.to_string())?;
+    let mut child = command.stdout(file).spawn().map_err(|e| e.to_string())?;
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+            break status;
         }
+        if begin.elapsed() > limit {
+            child.kill().and_then(|()| child.wait()).map_err(|e| e.to_string())?;
+            return Err(format!("more than {} s", limit.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    if !status.success() {
+        return Err(format!("died: {status}"));
     }
-    sum + t.count_kept()
+    Ok(Run::parse(&fs::read_to_string(out).map_err(|e| e.to_string())?, by_wall))
 }
 
-mod ours {
-    use exectrace::gc::{Arena, Collect, Config, Gc, GcCell, Mutation, Rootable};
-
-    #[derive(Collect)]
-    pub struct Tree<'gc> {
-        left: Option<Gc<'gc, Tree<'gc>>>,
-        right: Option<Gc<'gc, Tree<'gc>>>,
-    }
-
-    fn build<'gc>(mc: &Mutation<'gc>, depth: u32) -> Gc<'gc, Tree<'gc>> {
-        let child = || (depth > 0).then(|| build(mc, depth - 1));
-        mc.alloc(Tree { left: child(), right: child() })
-    }
-
-    fn count(tree: Gc<'_, Tree<'_>>) -> u64 {
-        1 + tree.left.map_or(0, count) + tree.right.map_or(0, count)
-    }
-
-    pub struct Ours(Arena<Rootable!['gc => GcCell<'gc, Option<Gc<'gc, Tree<'gc>>>>]>);
-
-    impl Ours {
-        pub fn new(config: Config) -> Self {
-            Ours(Arena::new(config, |_| GcCell::new(None)))
-        }
-    }
-
-    impl super::Trees for Ours {
-        fn temporary(&mut self, depth: u32) -> u64 {
-            self.0.mutate(|mc, _| count(build(mc, depth)))
-        }
-        fn keep(&mut self, depth: u32) {
-            self.0.mutate(|mc, root| root.set(mc, Some(build(mc, depth))));
-        }
-        fn count_kept(&mut self) -> u64 {
-            self.0.mutate(|_, root| root.get().map_or(0, count))
-        }
-        fn safepoint(&mut self) {
-            self.0.safepoint();
-        }
-    }
+/// The programs in other languages.
+struct Built {
+    go: Option<PathBuf>,
+    boehm: Option<PathBuf>,
 }
 
-mod gc_arena_peer {
-    use gc_arena::lock::Lock;
-    use gc_arena::{Arena, Collect, Gc, Mutation, Rootable};
-
-    #[derive(Collect)]
-    #[collect(no_drop)]
-    pub struct Tree<'gc> {
-        left: Option<Gc<'gc, Tree<'gc>>>,
-        right: Option<Gc<'gc, Tree<'gc>>>,
-    }
-
-    fn build<'gc>(mc: &Mutation<'gc>, depth: u32) -> Gc<'gc, Tree<'gc>> {
-        let child = || (depth > 0).then(|| build(mc, depth - 1));
-        Gc::new(mc, Tree { left: child(), right: child() })
-    }
-
-    fn count(tree: Gc<'_, Tree<'_>>) -> u64 {
-        1 + tree.left.map_or(0, count) + tree.right.map_or(0, count)
-    }
-
-    type Root<'gc> = Gc<'gc, Lock<Option<Gc<'gc, Tree<'gc>>>>>;
-
-    pub struct Peer(Arena<Rootable![Root<'_>]>);
-
-    impl Peer {
-        pub fn new() -> Self {
-            Peer(Arena::new(|mc| Gc::new(mc, Lock::new(None))))
-        }
-    }
-
-    impl super::Trees for Peer {
-        fn temporary(&mut self, depth: u32) -> u64 {
-            self.0.mutate(|mc, _| count(build(mc, depth)))
-        }
-        fn keep(&mut self, depth: u32) {
-            self.0.mutate(|mc, root| root.set(mc, Some(build(mc, depth))));
-        }
-        fn count_kept(&mut self) -> u64 {
-            self.0.mutate(|_, root| root.get().map_or(0, count))
-        }
-        fn safepoint(&mut self) {
-            self.0.collect_debt();
-        }
+impl Built {
+    fn new() -> Built {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let to = std::env::temp_dir();
+        let go = std::env::var_os("EXECTRACE_GO").unwrap_or_else(|| "go".into());
+        let build = |name: &str, command: &mut Command| {
+            let built = command.status().is_ok_and(|s| s.success());
+            built.then(|| to.join(name)).or_else(|| {
+                println!("{name}: not to be had here");
+                None
+            })
+        };
+        let mut go = Command::new(go);
+        go.current_dir(here.join("go")).env("GOTOOLCHAIN", "local").args(["build", "-o"]).arg(to.join("gc-peers-go")).arg("main.go");
+        let mut cc = Command::new("cc");
+        cc.args(["-O2", "-o"]).arg(to.join("gc-peers-boehm")).arg(here.join("c/boehm.c")).arg("-lgc");
+        Built { go: build("gc-peers-go", &mut go), boehm: build("gc-peers-boehm", &mut cc) }
     }
 }
 
-#[derive(Default)]
-struct Boxes(Option<Box<BoxTree>>);
-
-struct BoxTree {
-    left: Option<Box<BoxTree>>,
-    right: Option<Box<BoxTree>>,
+/// What came of a contender's rounds.
+struct Row {
+    contender: &'static str,
+    runs: Vec<Run>,
+    failure: Option<String>,
 }
 
-impl Boxes {
-    fn build(depth: u32) -> Box<BoxTree> {
-        let child = || (depth > 0).then(|| Self::build(depth - 1));
-        Box::new(BoxTree { left: child(), right: child() })
-    }
-    fn count(tree: &BoxTree) -> u64 {
-        1 + tree.left.as_deref().map_or(0, Self::count) + tree.right.as_deref().map_or(0, Self::count)
-    }
+/// The middle of some figures, with the least and the most.
+fn spread(runs: &[Run], f: impl Fn(&Run) -> f64) -> (f64, f64, f64) {
+    let mut v: Vec<_> = runs.iter().map(f).collect();
+    v.sort_by(f64::total_cmp);
+    (v[v.len() / 2], v[0], v[v.len() - 1])
 }
 
-impl Trees for Boxes {
-    fn temporary(&mut self, depth: u32) -> u64 {
-        Self::count(&Self::build(depth))
-    }
-    fn keep(&mut self, depth: u32) {
-        self.0 = Some(Self::build(depth));
-    }
-    fn count_kept(&mut self) -> u64 {
-        self.0.as_deref().map_or(0, Self::count)
-    }
-    fn safepoint(&mut self) {}
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
-
-/// Each temporary tree in an arena of its own, freed at a stroke: the limit for allocation.
-#[derive(Default)]
-struct Bump {
-    kept: bumpalo::Bump,
-    temporary: bumpalo::Bump,
-    count: u64,
-}
-
-struct BumpTree<'a> {
-    left: Option<&'a BumpTree<'a>>,
-    right: Option<&'a BumpTree<'a>>,
-}
-
-impl Bump {
-    fn build(bump: &bumpalo::Bump, depth: u32) -> &BumpTree<'_> {
-        let child = || (depth > 0).then(|| Self::build(bump, depth - 1));
-        bump.alloc(BumpTree { left: child(), right: child() })
-    }
-    fn count(tree: &BumpTree<'_>) -> u64 {
-        1 + tree.left.map_or(0, Self::count) + tree.right.map_or(0, Self::count)
-    }
-}
-
-impl Trees for Bump {
-    fn temporary(&mut self, depth: u32) -> u64 {
-        let count = Self::count(Self::build(&self.temporary, depth));
-        self.temporary.reset();
-        count
-    }
-    fn keep(&mut self, depth: u32) {
-        self.count = Self::count(Self::build(&self.kept, depth));
-    }
-    fn count_kept(&mut self) -> u64 {
-        self.count
-    }
-    fn safepoint(&mut self) {}
-}
-
-type Program = fn(&mut dyn Trees, u32) -> u64;
 
 fn main() {
-    let filter = std::env::args().nth(1).unwrap_or_default();
-    let rounds: usize = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(5);
-    let programs: [(&str, Program); 2] = [("bt", binary_trees), ("gb", gc_bench)];
-    for (name, program) in programs {
-        for depth in [16, 18, 20] {
-            let name = format!("{name}{depth}");
-            if !name.contains(&filter) {
-                continue;
-            }
-            let run = |contender: usize| -> u64 {
-                match contender {
-                    0 => program(&mut ours::Ours::new(Config::new().mode(Mode::Generational)), depth),
-                    1 => program(&mut ours::Ours::new(Config::new()), depth),
-                    2 => program(&mut ours::Ours::new(Config::new().mode(Mode::StopTheWorld)), depth),
-                    3 => program(&mut gc_arena_peer::Peer::new(), depth),
-                    4 => program(&mut Boxes::default(), depth),
-                    _ => program(&mut Bump::default(), depth),
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    if let [first, contender, program] = &args[..]
+        && first == "child"
+    {
+        return child(contender, program);
+    }
+    let picked = |i: usize, name: &str| {
+        args.get(i).is_none_or(|list| list.split(',').any(|part| part == "all" || name.contains(part)))
+    };
+    let (rounds, limit) = (number("ROUNDS", 5), Duration::from_secs(number("LIMIT_SECONDS", 60)));
+    let built = Built::new();
+    for program in PROGRAMS.iter().filter(|p| picked(0, p)) {
+        let names = CONTENDERS.iter().filter(|c| **c == BASE || picked(1, c));
+        let mut rows: Vec<_> = names.map(|contender| Row { contender, runs: Vec::new(), failure: None }).collect();
+        for _ in 0..rounds {
+            for row in rows.iter_mut().filter(|r| r.failure.is_none()) {
+                let Some(command) = command(row.contender, program, &built) else { continue };
+                match one(command, limit, row.contender.starts_with("Go")) {
+                    Ok(run) => row.runs.extend(run),
+                    Err(e) => row.failure = Some(e),
                 }
-            };
-            let names = ["generational", "incremental", "stop-the-world", "gc-arena", "Box (mimalloc)", "bumpalo"];
-            let mut times = vec![Vec::new(); names.len()];
-            let mut answer = None;
-            for _ in 0..rounds {
-                for (i, times) in times.iter_mut().enumerate() {
-                    let begin = cpu_ms();
-                    let got = run(i);
-                    times.push(cpu_ms() - begin);
-                    assert_eq!(*answer.get_or_insert(got), got, "{name} {}", names[i]);
-                }
-            }
-            times.iter_mut().for_each(|t| t.sort_by(f64::total_cmp));
-            let base = times[0][rounds / 2];
-            for (t, contender) in times.iter().zip(names) {
-                let median = t[rounds / 2];
-                let (min, max) = (t[0], t[rounds - 1]);
-                println!("{name} {contender:15} {median:8.1} ms ({min:.1}..{max:.1})  {:5.2}x", median / base);
             }
         }
+        let answer = rows[0].runs[0].answer;
+        let base = spread(&rows[0].runs, |r| r.cpu_ms).0;
+        println!("{program:<8}                  CPU ms (least..most)         x   wall ms   peak MiB  longest ms   MMU 1 ms  10 ms");
+        for row in &rows {
+            show(program, row, base);
+            assert!(row.runs.iter().all(|r| r.answer == answer), "{program} {}", row.contender);
+        }
+    }
+}
+
+fn show(program: &str, row: &Row, base: f64) {
+    let name = row.contender;
+    let mut csv = String::new();
+    if let Some(failure) = &row.failure {
+        println!("{program:<8} {name:<16} {failure}");
+        csv = format!("{program},\"{name}\",,,,,,,,,\"{failure}\"\n");
+    } else if !row.runs.is_empty() {
+        let (cpu, least, most) = spread(&row.runs, |r| r.cpu_ms);
+        let wall = spread(&row.runs, |r| r.wall_ms).0;
+        let peak = spread(&row.runs, |r| r.peak_mib).0;
+        let longest = spread(&row.runs, |r| r.longest_ms).0;
+        let (mmu_1, mmu_10) = (spread(&row.runs, |r| r.mmu_1ms).0, spread(&row.runs, |r| r.mmu_10ms).0);
+        let range = format!("({least:.0}..{most:.0})");
+        println!(
+            "{program:<8} {name:<16} {cpu:>8.1} {range:<16} {:>6.2} {wall:>9.1} {peak:>10.1} {longest:>11.3} {:>9.0}% {:>5.0}%",
+            cpu / base,
+            mmu_1 * 100.0,
+            mmu_10 * 100.0
+        );
+        csv = format!(
+            "{program},\"{name}\",{cpu:.1},{least:.1},{most:.1},{:.2},{wall:.1},{peak:.1},{longest:.3},{mmu_1:.3},{mmu_10:.3},\n",
+            cpu / base
+        );
+    }
+    if let Some(path) = std::env::var_os("EXECTRACE_RESULTS") {
+        let new = !Path::new(&path).exists();
+        let mut file = OpenOptions::new().append(true).create(true).open(path).expect("the results can be written");
+        let head = "program,contender,cpu ms,least,most,ratio,wall ms,peak MiB,longest stop ms,mmu 1 ms,mmu 10 ms,failure\n";
+        file.write_all(if new { head.as_bytes() } else { b"" }).expect("the results can be written");
+        file.write_all(csv.as_bytes()).expect("the results can be written");
     }
 }
