@@ -60,12 +60,13 @@
 //!
 //! # What is not there
 //! * Marking by several threads, or beside the program: objects are Rust values that the program may change at any
-//!   time, and cells are not atomic. A stop could be shared out among threads, and is not yet.
+//!   time, and cells are not atomic. A stop could be shared out among threads, which would ask of every [`Collect`] that
+//!   another thread may call it meanwhile; it is not yet.
 //! * Moving objects. A block with one survivor stays; [`Arena::write_map`] shows it.
 //! * An arena that moves to another thread.
 //! * A C interface to the layer without types.
-//! * Fields that a minor collection need not visit: an old object that was written to is visited whole, so writing to
-//!   long arrays all over is dear in generational mode.
+//! * Parts of an object that a minor collection need not visit: an old object of up to 8 KiB that was written to is visited
+//!   whole. (In a longer one, such as a long array, what is written counts as old from then on, and nothing is visited.)
 //!
 //! # Invariants
 //! 1. Nothing in here calls the global allocator. Tables stand on pages from the system. *Else the heap would show up
