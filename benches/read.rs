@@ -121,18 +121,38 @@ fn answers(table: &mut Table, trace: &Path, go: Option<&Go>) {
 fn printing(table: &mut Table, trace: &Path, go: Option<&Go>) {
     let bytes = std::fs::metadata(trace).expect("a trace").len();
     let events = here("one", trace).answer;
-    let ours = |format: &'static str| {
-        move || run(Command::new(env!("CARGO_BIN_EXE_exectrace")).args(["print", "--format", format]).arg(trace))
-    };
     for (format, mode) in [("go", "parsed"), ("wire", "wire")] {
-        let mut rivals = vec![Rival::new("exectrace", ours(format))];
+        let ours = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_exectrace"));
+            command.args(["print", "--format", format]).arg(trace);
+            command
+        };
+        let mut rivals = vec![Rival::new("exectrace", to_null(ours))];
         if let Some(go) = go {
-            rivals.push(Rival::new("go tool trace", || {
-                run(Command::new(&go.tool).env("TZ", "UTC").arg(format!("-d={mode}")).arg(trace))
-            }));
+            let theirs = || {
+                let mut command = Command::new(&go.tool);
+                command.env("TZ", "UTC").arg(format!("-d={mode}")).arg(trace);
+                command
+            };
+            rivals.push(Rival::new("go tool trace", to_null(theirs)));
         }
         let what = format!("print {} MB, {mode}", bytes / 1_000_000);
         compete(table, &what, Some(events), RUNS_OF_SLOW, rivals);
+    }
+}
+
+/// Runs of a command that prints much: what it prints is looked at once, and thrown away where time is measured, since a
+/// reader of it would be slower than the command.
+fn to_null(command: impl Fn() -> Command) -> impl Fn() -> Measured {
+    let answer = std::cell::OnceCell::new();
+    move || {
+        let answer = *answer.get_or_init(|| run(&mut command()).answer);
+        let start = Instant::now();
+        let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");
+        let (ok, usage) = wait(&mut child);
+        let time = start.elapsed();
+        assert!(ok, "{:?} fails", command());
+        Measured { time, cpu: cpu_of(&usage), answer, peak_kib: usage.ru_maxrss as u64, head: Vec::new() }
     }
 }
 

@@ -105,11 +105,21 @@ mod door {
     ))]
     #[doc(hidden)]
     pub use crate::hook::interpose as __interpose;
+    #[cfg(all(
+        target_os = "linux",
+        target_env = "gnu",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        not(target_feature = "crt-static"),
+        not(miri)
+    ))]
+    #[doc(hidden)]
+    pub use crate::hook::preload as __preload;
     pub use crate::hook::scope::Scope;
     #[doc(hidden)]
     pub use crate::hook::user::log_fmt as __log_fmt;
     pub use crate::hook::user::{Region, Task, log, with_region};
     pub use crate::record::allocations::Allocations;
+    pub use crate::record::flight::{Flight, FlightRecorder, Snapshot};
     pub use crate::record::tracer::{StartError, Stats, StopError, Symbolize, Tracer};
 
     use crate::record;

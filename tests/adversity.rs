@@ -246,10 +246,11 @@ fn windows(trace: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn thousands_of_traces_from_many_threads_with_threads_coming_and_going() {
+fn hundreds_of_traces_from_many_threads_with_threads_coming_and_going() {
+    const ROUNDS: u64 = 200;
     let _turn = turn();
-    let (over, started) = (Flag::default(), AtomicU32::new(0));
-    let (o, n) = (&over, &started);
+    let over = Flag::default();
+    let o = &over;
     thread::scope(|s| {
         for _ in 0..3 {
             s.spawn(move || {
@@ -271,14 +272,16 @@ fn thousands_of_traces_from_many_threads_with_threads_coming_and_going() {
         let starters: Vec<_> = (0..4u64)
             .map(|i| {
                 s.spawn(move || {
-                    for round in 0..400u64 {
+                    // A thread that finds tracing on tries again: how often it does depends on the machine.
+                    let mut round = 0;
+                    while round < ROUNDS {
                         let sink = Memory::new();
                         let tracer = Tracer::new().symbolize(Symbolize::Never).generation_period(
                             Duration::from_micros(if (i + round) % 2 == 0 { 50 } else { 1_000_000 }),
                         );
                         match tracer.start(sink.clone()) {
                             Ok(()) => {
-                                n.fetch_add(1, Ordering::Relaxed);
+                                round += 1;
                                 if round % 4 == 0 {
                                     thread::sleep(Duration::from_micros(200));
                                 }
@@ -300,7 +303,6 @@ fn thousands_of_traces_from_many_threads_with_threads_coming_and_going() {
         }
         o.set();
     });
-    assert!(started.load(Ordering::Relaxed) > 200, "{started:?}");
 }
 
 /// A sink that stopped its own trace used to free what its thread was using.

@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use exectrace::analyze::{HeapAt, HeapBy, HeapEntry, HeapOptions, HeapReport, heap};
+use exectrace::analyze::{HeapAt, HeapBy, HeapEntry, HeapOptions, HeapReport, TreeNode, heap};
 use exectrace::read::{AllocationKind, Private, Reader};
 use exectrace::{Allocations, Tracer};
 
@@ -252,7 +252,7 @@ mod exact {
                 aligns[align.trailing_zeros() as usize] += 1;
             }
             AllocationKind::Free { .. } => frees += 1,
-            AllocationKind::Realloc { .. } => {}
+            _ => {}
         });
         // The calls of `start` and `stop` themselves allocate too, at either end.
         let (told_allocs, told_frees) =
@@ -485,6 +485,27 @@ mod cli {
         assert!(text.contains("heap_recorded::exact::churns (heap_recorded.rs:"), "{text}");
         let (_, text, _) = ask(&["--by", "label"]);
         assert!(text.lines().any(|l| l.ends_with("  cache") && l.contains("4.90 KiB")), "{text}");
+
+        let (_, text, _) = ask(&["--tree", "down", "--at", "peak", "--least", "5"]);
+        let mut lines = text.lines();
+        assert!(lines.next().is_some_and(|l| l.contains("held at the peak")), "{text}");
+        assert!(lines.next().is_some_and(|l| l.contains("100.0 %") && l.ends_with("  all")), "{text}");
+        assert!(text.contains("exact::peaks") && !text.contains("exact::leaks"), "{text}");
+        let (_, text, _) = ask(&["--tree", "up", "--sort", "total", "--least", "0", "--json"]);
+        let tree: TreeNode = serde_json::from_str(&text).expect("json");
+        assert_eq!(tree.weight, tree.children.iter().map(|c| c.weight).sum::<u64>() + tree.own);
+        assert!(tree.weight <= r.sum.total_bytes && tree.weight > r.sum.total_bytes / 2);
+        let (_, text, _) = ask(&["--histograms"]);
+        assert!(
+            text.contains("blocks by size") && text.contains("<= 64 B") && text.contains("how long they lived"),
+            "{text}"
+        );
+        assert_eq!(
+            r.size_buckets.iter().map(|b| (b.bytes, b.blocks)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+            (r.sum.total_bytes, r.sum.total_blocks)
+        );
+        assert_eq!(r.lifetime_buckets.iter().map(|b| b.blocks).sum::<u64>(), r.lifetimes.count);
+        assert_eq!(r.sum.total_bytes - r.sum.leaked_bytes, r.lifetime_buckets.iter().map(|b| b.bytes).sum::<u64>());
 
         let (_, text, _) = ask(&["--folded", "--at", "peak"]);
         let weight = |line: &str| line.rsplit_once(' ').expect("a weight").1.parse::<u64>().expect("a number");

@@ -36,7 +36,7 @@ fn read(trace: &[u8]) {
                 last = ev.time.0;
                 let _ = (ev.details(), ev.sync(), ev.leaf());
                 for id in ev.args {
-                    ev.string(exectrace::read::StringId(id));
+                    let _ = ev.string(exectrace::read::StringId(id));
                     interner.string(ev.generation(), exectrace::read::StringId(id));
                     interner.stack(ev.generation(), exectrace::read::StackId(id));
                 }

@@ -9,11 +9,13 @@
 //! then.
 
 use super::dist::Dist;
+use super::live_table::{Block, LiveTable};
 use crate::read::{
     Allocation, AllocationContext, AllocationKind, AllocationRecords, Allocations, Error, Generation, GoId, IdHashMap,
     Interner, Private, StackKey, StringKey, Time,
 };
 use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, HashMap};
 
 /// A block counts as temporary if the thread that allocated it frees it before having allocated so many others.
@@ -80,15 +82,6 @@ pub struct Site {
     pub temporary: Amount,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    site: u32,
-    amount: Amount,
-    time: Time,
-    /// How many blocks the thread had allocated before.
-    before: u64,
-}
-
 /// What to take note of beside sums.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
@@ -99,11 +92,10 @@ pub struct Watch {
 }
 
 /// The blocks, and the sums.
-#[derive(Default)]
 pub struct Blocks {
     watch: Watch,
     taken: bool,
-    live: IdHashMap<Block>,
+    live: LiveTable,
     displaced: IdHashMap<Vec<Block>>,
     sites: Vec<Site>,
     index: IdHashMap<u32>,
@@ -119,6 +111,8 @@ pub struct Blocks {
     pub peak_at: Time,
     /// How long blocks lived that were freed. In a sample each counts once.
     pub lifetimes: Dist,
+    /// The same, by the logarithm of the time: what lived shorter than 2 to this nanoseconds, and not shorter than half of that.
+    pub lifetimes_log2: [Amount; 65],
     /// How many operations were recorded.
     pub records: u64,
     /// Frees of blocks that were not seen to be allocated: before the trace, or by what was lost.
@@ -127,13 +121,20 @@ pub struct Blocks {
     pub interval: Option<u64>,
 }
 
+/// How many records are looked at before the first of them is taken in: so many misses of the cache are had at once.
+const AHEAD: usize = 128;
+
 /// A thread's records of a generation.
 struct Cursor<'a> {
     batches: std::vec::IntoIter<Allocations<'a>>,
     records: AllocationRecords<'a>,
     next: Option<Allocation>,
+    thread: Thread,
+}
+
+/// What is known of a thread while its records of a generation are taken in.
+struct Thread {
     goroutine: GoId,
-    interval: u64,
     /// The number that stands for the context of the last record.
     context: Option<(AllocationContext, u32)>,
     allocs: u64,
@@ -147,9 +148,7 @@ impl Cursor<'_> {
                 return Ok(());
             }
             match self.batches.next() {
-                Some(batch) => {
-                    (self.records, self.interval, self.context) = (batch.records(), batch.interval_bytes, None);
-                }
+                Some(batch) => self.records = batch.records(),
                 None => {
                     self.next = None;
                     return Ok(());
@@ -159,11 +158,36 @@ impl Cursor<'_> {
     }
 }
 
+impl Default for Blocks {
+    fn default() -> Blocks {
+        Blocks::new(Watch::default())
+    }
+}
+
 impl Blocks {
     /// Nothing yet.
     #[must_use]
     pub fn new(watch: Watch) -> Blocks {
-        Blocks { watch, ..Blocks::default() }
+        Blocks {
+            watch,
+            taken: false,
+            live: LiveTable::default(),
+            displaced: IdHashMap::default(),
+            sites: Vec::new(),
+            index: IdHashMap::default(),
+            who: Vec::new(),
+            who_index: HashMap::new(),
+            allocs: IdHashMap::default(),
+            now: Amount::default(),
+            peaks: 0,
+            peak: Amount::default(),
+            peak_at: Time::default(),
+            lifetimes: Dist::default(),
+            lifetimes_log2: [Amount::default(); 65],
+            records: 0,
+            unknown_frees: 0,
+            interval: None,
+        }
     }
 
     /// Takes in what was recorded in a generation. To be called once for each, in their order.
@@ -194,59 +218,73 @@ impl Blocks {
             let Some(first) = batches.next() else { continue };
             self.interval.get_or_insert(first.interval_bytes);
             let allocs = self.allocs.get(&goroutine.0).copied().unwrap_or(0);
-            let (records, interval) = (first.records(), first.interval_bytes);
-            let mut cursor = Cursor { batches, records, next: None, goroutine, interval, context: None, allocs };
+            let thread = Thread { goroutine, context: None, allocs };
+            let mut cursor = Cursor { batches, records: first.records(), next: None, thread };
             result = result.and(cursor.advance());
             if let Some(next) = cursor.next {
                 order.push(Reverse((next.time, cursors.len())));
             }
             cursors.push(cursor);
         }
-        while let Some(Reverse((_, i))) = order.pop() {
-            let cursor = &mut cursors[i];
-            // As long as no other thread's is earlier.
-            let until = order.peek().map_or(Time(i64::MAX), |&Reverse((time, _))| time);
-            while let Some(record) = cursor.next.filter(|r| r.time <= until) {
-                self.record(record, cursor, generation, interner);
+        let mut ahead: Vec<(Allocation, usize)> = Vec::with_capacity(AHEAD);
+        loop {
+            ahead.clear();
+            while ahead.len() < AHEAD
+                && let Some(mut first) = order.peek_mut()
+            {
+                let i = first.0.1;
+                let cursor = &mut cursors[i];
+                ahead.extend(cursor.next.map(|record| (record, i)));
                 result = result.and(cursor.advance());
+                match cursor.next {
+                    Some(next) => first.0.0 = next.time,
+                    None => drop(PeekMut::pop(first)),
+                }
             }
-            if let Some(next) = cursor.next {
-                order.push(Reverse((next.time, i)));
+            if ahead.is_empty() {
+                break;
+            }
+            let touched = ahead.iter().fold(0, |sum, (r, _)| sum ^ self.live.touch(r.kind.address()));
+            std::hint::black_box(touched);
+            for &(record, i) in &ahead {
+                self.record(record, &mut cursors[i].thread, generation, interner);
             }
         }
         for c in &cursors {
-            self.allocs.insert(c.goroutine.0, c.allocs);
+            self.allocs.insert(c.thread.goroutine.0, c.thread.allocs);
         }
         result
     }
 
     #[inline]
-    fn record(&mut self, r: Allocation, cursor: &mut Cursor<'_>, generation: &Generation, interner: &mut Interner) {
+    fn record(&mut self, r: Allocation, thread: &mut Thread, generation: &Generation, interner: &mut Interner) {
         if !self.taken && self.watch.at.is_some_and(|at| r.time > at) {
             self.take();
         }
         self.records += 1;
         match r.kind {
+            // Not of the heap.
+            AllocationKind::Map { .. } | AllocationKind::Unmap { .. } => self.records -= 1,
             AllocationKind::Alloc { address, size, .. } => {
-                self.allocated(address, size, &r, cursor, generation, interner);
+                self.allocated(address, size, &r, thread, generation, interner);
                 self.rose(r.time);
             }
-            AllocationKind::Free { address } => match self.live.remove(&address) {
+            AllocationKind::Free { address } => match self.live.remove(address) {
                 Some(block) => {
-                    let temporary = self.sites[block.site as usize].who.goroutine == cursor.goroutine
-                        && cursor.allocs - block.before <= TEMPORARY_ALLOCS;
+                    let temporary = u64::from((thread.allocs as u32).wrapping_sub(block.serial)) <= TEMPORARY_ALLOCS
+                        && self.sites[block.site as usize].who.goroutine == thread.goroutine;
                     self.freed(&block, r.time, temporary);
                 }
                 None => self.unknown(address, r.time),
             },
             AllocationKind::Realloc { old, new, size, .. } => {
                 let displaced = self.displaced.get_mut(&old).and_then(Vec::pop);
-                match displaced.or_else(|| self.live.remove(&old)) {
+                match displaced.or_else(|| self.live.remove(old)) {
                     Some(block) => self.freed(&block, r.time, false),
                     None => self.unknown_frees += 1,
                 }
                 if size > 0 {
-                    self.allocated(new, size, &r, cursor, generation, interner);
+                    self.allocated(new, size, &r, thread, generation, interner);
                 }
                 self.rose(r.time);
             }
@@ -268,23 +306,23 @@ impl Blocks {
         address: u64,
         size: u64,
         r: &Allocation,
-        cursor: &mut Cursor<'_>,
+        thread: &mut Thread,
         generation: &Generation,
         interner: &mut Interner,
     ) {
-        let who = match cursor.context {
+        let who = match thread.context {
             Some((context, who)) if context == r.context => who,
             _ => {
-                let who = self.who(cursor.goroutine, r.context, generation, interner);
-                cursor.context = Some((r.context, who));
+                let who = self.who(thread.goroutine, r.context, generation, interner);
+                thread.context = Some((r.context, who));
                 who
             }
         };
         let stack = interner.stack(generation, r.stack);
         let site = self.site(stack, who, size);
-        let amount = weight(size, cursor.interval);
-        cursor.allocs += 1;
-        let block = Block { site, amount, time: r.time, before: cursor.allocs };
+        let amount = self.weight(size);
+        thread.allocs += 1;
+        let block = Block { time: r.time, size, site, serial: thread.allocs as u32 };
         if let Some(other) = self.live.insert(address, block) {
             self.displaced.entry(address).or_default().push(other);
         }
@@ -296,13 +334,22 @@ impl Blocks {
 
     #[inline]
     fn freed(&mut self, block: &Block, time: Time, temporary: bool) {
-        self.now.sub(block.amount);
-        self.lifetimes.add(time.since(block.time).max(0) as u64);
+        let amount = self.weight(block.size);
+        self.now.sub(amount);
+        let lived = time.since(block.time).max(0) as u64;
+        self.lifetimes.add(lived);
+        self.lifetimes_log2[(64 - lived.leading_zeros()) as usize].add(amount);
         let s = self.touch(block.site);
-        s.live.sub(block.amount);
+        s.live.sub(amount);
         if temporary {
-            s.temporary.add(block.amount);
+            s.temporary.add(amount);
         }
+    }
+
+    /// What a block stands for.
+    #[inline(always)]
+    fn weight(&self, size: u64) -> Amount {
+        weight(size, self.interval.unwrap_or(0))
     }
 
     /// A site that is about to change.
@@ -369,8 +416,9 @@ impl Blocks {
             s.held = if since.is_some() { Amount::default() } else { s.live };
         }
         let Some(since) = since else { return };
-        for block in self.live.values().chain(self.displaced.values().flatten()).filter(|b| b.time >= since) {
-            self.sites[block.site as usize].held.add(block.amount);
+        let interval = self.interval.unwrap_or(0);
+        for block in self.live.blocks().chain(self.displaced.values().flatten()).filter(|b| b.time >= since) {
+            self.sites[block.site as usize].held.add(weight(block.size, interval));
         }
     }
 

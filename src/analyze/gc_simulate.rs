@@ -186,6 +186,7 @@ impl Replay {
                         self.alloc(at, new, size, interval);
                     }
                 }
+                AllocationKind::Map { .. } | AllocationKind::Unmap { .. } => {}
             }
         }
         result

@@ -90,10 +90,26 @@ pub struct HeapReport {
     pub unknown_frees: u64,
     /// How long blocks lived that were freed; in a sample, those in it.
     pub lifetimes: Durations,
+    /// The same in powers of two: blocks that were freed by how long they had lived. Empty stretches at either end are left out.
+    pub lifetime_buckets: Vec<HeapBucket>,
+    /// All blocks that were allocated by their size, in powers of two, likewise.
+    pub size_buckets: Vec<HeapBucket>,
     /// The largest holdings first.
     pub entries: Vec<HeapEntry>,
     /// What is missing if the trace could not be read to its end.
     pub damage: Option<Damage>,
+}
+
+/// A bar of a histogram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct HeapBucket {
+    /// Up to this: of sizes, bytes; of lifetimes, nanoseconds, and less than it. The bar before ends where this one begins.
+    pub to: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Bytes and blocks.
@@ -219,10 +235,12 @@ impl Collect {
         self.blocks.finish();
         let mut groups: HashMap<u64, HeapParts> = HashMap::new();
         let mut sum = HeapParts::default();
+        let mut sizes = [Amount::default(); 65];
         for site in self.blocks.sites() {
             let held = if self.options.at == HeapAt::Peak { site.at_peak() } else { site.held };
             groups.entry(self.key(site)).or_default().add(site, held);
             sum.add(site, held);
+            sizes[usize::from(site.size_log2)].add(site.total);
         }
         let sampled = self.blocks.interval.unwrap_or(0) > 0;
         let mut entries: Vec<HeapEntry> = groups.iter().map(|(&key, parts)| self.entry(key, parts, sampled)).collect();
@@ -245,6 +263,8 @@ impl Collect {
             lost: self.lost,
             unknown_frees: self.blocks.unknown_frees,
             lifetimes: self.blocks.lifetimes.durations(),
+            lifetime_buckets: buckets(&self.blocks.lifetimes_log2),
+            size_buckets: buckets(&sizes),
             entries,
             damage,
         }
@@ -284,6 +304,24 @@ impl Collect {
     }
 }
 
+/// The bars by the logarithm, without those at the ends that have nothing.
+fn buckets(all: &[Amount; 65]) -> Vec<HeapBucket> {
+    let is_some = |a: &Amount| a.parts > 0;
+    let (Some(first), Some(last)) = (all.iter().position(is_some), all.iter().rposition(is_some)) else {
+        return Vec::new();
+    };
+    let bucket = |i: usize| HeapBucket {
+        to: 1u64.checked_shl(i as u32).unwrap_or(u64::MAX),
+        blocks: blocks(all[i]),
+        bytes: all[i].bytes,
+    };
+    (first..=last).map(bucket).collect()
+}
+
+fn blocks(a: Amount) -> u64 {
+    (a.parts + PARTS / 2) / PARTS
+}
+
 /// Sums in the making.
 #[derive(Default)]
 struct HeapParts {
@@ -308,7 +346,6 @@ impl HeapParts {
     }
 
     fn finish(&self, sampled: bool) -> HeapSums {
-        let blocks = |a: Amount| (a.parts + PARTS / 2) / PARTS;
         let temporary = if sampled { Amount::default() } else { self.temporary };
         HeapSums {
             held_bytes: self.held.bytes,

@@ -2,15 +2,16 @@
 //! worst cases.
 //!
 //! In a native trace each thread has a processor of its own; then it is the time from the wake-up by another thread to the
-//! first thing that the woken thread is seen to do.
+//! first thing that the woken thread is seen to do. A thread that comes back from a system call is not seen to wait there, so
+//! that cause is left out.
 
 use super::dist::{Dist, Durations};
 use super::frames;
 use super::states::{Change, Span, States};
 use super::summary::Named;
 use super::tally::ByName;
-use super::{Damage, each_event};
-use crate::read::{EventRef, GoId, GoState, Interner, Reader, StringKey, Time};
+use super::{Damage, each_event, is_native};
+use crate::read::{EventKind, EventRef, GoId, GoState, Interner, Reader, StringKey, Time};
 use serde::{Deserialize, Serialize};
 
 /// The schema of [`Latency`] as JSON.
@@ -93,11 +94,10 @@ struct Collect {
     end: Time,
     all: Dist,
     causes: [Dist; 4],
-    /// By slot: the cause of the current wait.
-    cause: Vec<u8>,
+    native: bool,
     buckets: Vec<u64>,
     groups: ByName,
-    longest: Vec<(u64, Span, GoId, StringKey, u8)>,
+    longest: Vec<(u64, Span, GoId, StringKey, usize)>,
     longest_len: usize,
 }
 
@@ -106,6 +106,9 @@ impl Collect {
     fn event(&mut self, ev: &EventRef<'_>) {
         self.end = ev.time;
         self.begin.get_or_insert(ev.time);
+        if ev.kind() == EventKind::Sync {
+            self.native |= is_native(ev.generation());
+        }
         if let Some(c) = self.states.update(ev, &mut self.interner) {
             self.change(&c);
         }
@@ -113,15 +116,20 @@ impl Collect {
 
     #[inline]
     fn change(&mut self, c: &Change) {
-        let i = c.slot.0 as usize;
         if let Some(span) = c.span
             && span.state == GoState::Runnable
             && c.to == GoState::Running
         {
             let ns = span.ns_with_lead();
-            let cause = self.cause.get(i).copied().unwrap_or(0);
+            let cause = match span.from {
+                GoState::NotExist => 1,
+                GoState::Running => 2,
+                GoState::Syscall if self.native => return,
+                GoState::Syscall => 3,
+                _ => 0,
+            };
             self.all.add(ns);
-            self.causes[cause as usize & 3].add(ns);
+            self.causes[cause].add(ns);
             let name = self.states.get(c.slot).name;
             self.groups.add(name, ns);
             let bucket = (64 - ns.leading_zeros()) as usize;
@@ -135,17 +143,6 @@ impl Collect {
                 self.longest.truncate(self.longest_len);
             }
         }
-        if c.to == GoState::Runnable {
-            if i >= self.cause.len() {
-                self.cause.resize(i + 1, 0);
-            }
-            self.cause[i] = match c.from {
-                GoState::NotExist => 1,
-                GoState::Running => 2,
-                GoState::Syscall => 3,
-                _ => 0,
-            };
-        }
     }
 
     fn finish(self, damage: Option<Damage>) -> Latency {
@@ -156,12 +153,12 @@ impl Collect {
             to_ns: if i >= 64 { u64::MAX } else { 1 << i },
             count,
         };
-        let case = |(ns, span, id, name, cause): &(u64, Span, GoId, StringKey, u8)| LatencyCase {
+        let case = |(ns, span, id, name, cause): &(u64, Span, GoId, StringKey, usize)| LatencyCase {
             at_ns: span.begin.since(begin).max(0) as u64,
             ns: *ns,
             goroutine: id.0,
             name: interner.text(*name).to_owned(),
-            cause: CAUSES[*cause as usize & 3].to_owned(),
+            cause: CAUSES[*cause].to_owned(),
             by: span.by.some().filter(|by| by != id).map(|by| by.0),
             place: frames::one_line(interner, span.stack, 2),
         };

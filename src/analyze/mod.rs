@@ -48,13 +48,16 @@ mod mmu_curve;
 mod profile;
 mod regions;
 mod tasks;
+mod why_rss;
 
 // What they are made of.
 mod blocks;
 mod gc;
 mod heap;
+mod live_table;
 mod mmu;
 mod running;
+mod stack_tree;
 mod states;
 mod tally;
 mod times;
@@ -73,7 +76,9 @@ pub use gc_simulate::{
 };
 pub use goroutines::{GOROUTINES_SCHEMA, GoroutineGroup, GoroutineInfo, Goroutines, goroutines, goroutines_watched};
 pub use heap::{Heap, HeapStretch};
-pub use heap_report::{HEAP_SCHEMA, HeapAt, HeapBy, HeapEntry, HeapOptions, HeapReport, HeapSums, heap, heap_watched};
+pub use heap_report::{
+    HEAP_SCHEMA, HeapAt, HeapBucket, HeapBy, HeapEntry, HeapOptions, HeapReport, HeapSums, heap, heap_watched,
+};
 pub use latency::{LATENCY_SCHEMA, Latency, LatencyBucket, LatencyCase, latency, latency_watched};
 pub use mmu::{Counting, Minimum, Mmu, Work};
 pub use mmu_curve::{CurvePoint, MMU_SCHEMA, MmuCurve, mmu, mmu_watched, mmu_windows};
@@ -81,6 +86,7 @@ pub use profile::{
     FunctionEntry, PROFILE_SCHEMA, Profile, ProfileEntry, ProfileKind, ProfileOptions, profile, profile_watched,
 };
 pub use regions::{REGIONS_SCHEMA, RegionName, Regions, regions, regions_watched};
+pub use stack_tree::{TreeNode, TreeRoot};
 pub use states::{Change, Go, Slot, Span, States};
 pub use summary::{
     Alone, Blocked, Collector, Cpu, Events, Finding, Group, KindCount, Losses, MmuPoint, Named, Origin, Parallel,
@@ -88,6 +94,7 @@ pub use summary::{
 };
 pub use tasks::{TASKS_SCHEMA, TaskInfo, TaskName, Tasks, tasks, tasks_watched};
 pub use units::{Bytes, Count, Ns, Percent};
+pub use why_rss::{MappedBy, RssInstant, RssPart, WHY_RSS_SCHEMA, WhyRss, why_rss, why_rss_watched};
 
 use crate::format::private::meta;
 use crate::read::{Error, EventRef, Private, Reader, Time};
@@ -123,6 +130,18 @@ fn wall_clock_ns(ev: &EventRef<'_>) -> Option<i64> {
         })?,
     };
     Some(wall.saturating_sub(at.since(ev.time)))
+}
+
+/// Whether a generation was written by this crate's tracer.
+fn is_native(g: &crate::read::Generation) -> bool {
+    g.sections().flatten().any(|s| match s.content {
+        Private::Meta(pairs) => pairs.iter().any(|&(k, v)| k == meta::WRITER && is_our_writer(v)),
+        _ => false,
+    })
+}
+
+fn is_our_writer(writer: &str) -> bool {
+    writer.starts_with("exectrace")
 }
 
 /// Hands each event of a trace to `each`, and calls `tick` between blocks of them.

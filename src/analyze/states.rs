@@ -27,6 +27,8 @@ pub struct Slot(pub u32);
 pub struct Span {
     /// The state.
     pub state: GoState,
+    /// The state before it.
+    pub from: GoState,
     /// When the event came that told the state.
     pub begin: Time,
     /// When it was left; the end of the trace for a span that still goes on there.
@@ -83,6 +85,8 @@ pub struct Go {
     pub id: GoId,
     /// Its state.
     pub state: GoState,
+    /// The state before it.
+    from: GoState,
     /// Since when it is in that state, as the events tell.
     pub since: Time,
     /// When it was made; the beginning of the trace for one that was there already.
@@ -222,6 +226,10 @@ impl States {
         let g = &mut self.gos[i];
         // The reader says whether it was undetermined; with that it was in the new state all the time.
         g.lead_ns = if from == GoState::Undetermined { ev.time.since(g.created).max(0) as u64 } else { 0 };
+        // Where a generation begins, states are told anew.
+        if from != to {
+            g.from = from;
+        }
         g.state = to;
         g.since = ev.time;
         g.reason = if reason.0 == 0 { StringKey(0) } else { interner.string(ev.generation(), reason) };
@@ -229,7 +237,10 @@ impl States {
         g.by = ev.goroutine;
         if to == GoState::Syscall {
             g.call_proc = ev.proc;
-            g.call_without_proc = if ev.proc.is_none() { Some(ev.time) } else { None };
+            // A goroutine that is made in a call is that of a C thread which calls: it has work and no processor, until the
+            // call ends. As in Go that is not a blocked call.
+            let made_in_call = from == GoState::NotExist;
+            g.call_without_proc = if ev.proc.is_none() && !made_in_call { Some(ev.time) } else { None };
             if !ev.proc.is_none() {
                 self.calls.insert(ev.proc.0, id);
             }
@@ -249,6 +260,7 @@ impl States {
         };
         Span {
             state: g.state,
+            from: g.from,
             begin: g.since,
             end,
             lead_ns: g.lead_ns,
@@ -278,6 +290,7 @@ impl States {
         let go = Go {
             id,
             state: from,
+            from,
             since: now,
             created: if from_before { self.generation_begin } else { now },
             from_before,

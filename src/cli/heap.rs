@@ -4,8 +4,11 @@ use crate::filter::parse_ns;
 use crate::input::Input;
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Output, table_name, write_file};
+use crate::why_rss;
 use clap::ValueEnum;
-use exectrace::analyze::{self, Bytes, Count, HeapAt, HeapBy, HeapEntry, HeapOptions, HeapReport, Ns, Percent};
+use exectrace::analyze::{
+    self, Bytes, Count, HeapAt, HeapBucket, HeapBy, HeapEntry, HeapOptions, HeapReport, Ns, Percent, TreeNode, TreeRoot,
+};
 use exectrace::export::{flame, pprof};
 use flate2::write::GzEncoder;
 use std::io::Write;
@@ -17,6 +20,7 @@ use std::path::PathBuf;
 /// instant asked for, `leaked` what is alive at the end, `total` all that was ever allocated, `temporary` the part of it that
 /// the same thread freed within its next 8 allocations.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, subcommand_value_name = "QUESTION")]
 #[command(after_help = "\
 Examples:
   exectrace heap app.trace                           what is alive at the end, by stack
@@ -24,14 +28,21 @@ Examples:
   exectrace heap --at 12.5s --since 10s app.trace    what came in between and stayed
   exectrace heap --sort temporary app.trace          who churns
   exectrace heap --by label app.trace                by `exectrace::scope!(\"label\")`
+  exectrace heap --tree down --at peak app.trace     as a tree, from the threads' beginnings
+  exectrace heap --tree up --sort total app.trace    from where is allocated to who calls that
+  exectrace heap --histograms app.trace              sizes of blocks, and how long they lived
   exectrace heap --at peak --flame peak.svg app.trace
   exectrace heap --pprof heap.pb.gz app.trace && go tool pprof -http=: heap.pb.gz
   exectrace heap --json app.trace | jq '.entries[0]'
+  exectrace heap why-rss app.trace                   why the resident set is not the heap
 
 JSON: one object with \"schema\":\"exectrace.heap/1\". Sizes are bytes, times nanoseconds.")]
 pub struct Args {
+    #[command(subcommand)]
+    instead: Option<Instead>,
     /// The trace; `-` is standard input
-    file: PathBuf,
+    #[arg(required = true)]
+    file: Option<PathBuf>,
     /// The instant: a time since the start of the trace such as 12.5s, or `peak`, or `end`
     #[arg(long, default_value = "end", value_name = "TIME", value_parser = parse_at)]
     at: HeapAt,
@@ -62,6 +73,29 @@ pub struct Args {
     /// Print stacks as folded lines, root first, with bytes
     #[arg(long, conflicts_with = "json")]
     folded: bool,
+    /// Print stacks as a tree: `down` from where threads begin, `up` from where they allocate
+    #[arg(long, value_enum, value_name = "WAY", conflicts_with = "folded")]
+    tree: Option<Way>,
+    /// Leave out of a tree what is less than this share of the whole, in per cent
+    #[arg(long, default_value_t = 1.0, value_name = "PERCENT", requires = "tree")]
+    least: f64,
+    /// Print histograms of the sizes of blocks and of how long they lived
+    #[arg(long, conflicts_with_all = ["folded", "tree"])]
+    histograms: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Way {
+    /// Top-down
+    Down,
+    /// Bottom-up
+    Up,
+}
+
+/// What else to ask of the heap.
+#[derive(clap::Subcommand)]
+enum Instead {
+    WhyRss(why_rss::Args),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -132,9 +166,14 @@ fn parse_at(text: &str) -> Result<HeapAt, String> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
-    let drawn = args.pprof.is_some() || args.flame.is_some() || args.folded;
+    let file = match (&args.instead, &args.file) {
+        (Some(Instead::WhyRss(args)), _) => return why_rss::run(args),
+        (None, Some(file)) => file,
+        (None, None) => return Err(Failure::usage("no trace", "name a trace file")),
+    };
+    let drawn = args.pprof.is_some() || args.flame.is_some() || args.folded || args.tree.is_some();
     if drawn && args.by != By::Stack {
-        return Err(Failure::usage("--pprof, --flame and --folded are about stacks", "leave --by out"));
+        return Err(Failure::usage("--pprof, --flame, --folded and --tree are about stacks", "leave --by out"));
     }
     match (args.at, args.since) {
         (HeapAt::Peak, Some(_)) => {
@@ -145,7 +184,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         }
         _ => {}
     }
-    let input = Input::open(&args.file)?;
+    let input = Input::open(file)?;
     let options = HeapOptions { by: args.by.into(), at: args.at, since_ns: args.since };
     let mut asked = input.ask(|reader, tick| analyze::heap_watched(reader, &options, tick))?;
     let report = &mut asked.answer;
@@ -163,7 +202,26 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         write_file(path, flame::svg(&title, "bytes", weights()).as_bytes())?;
     }
     let mut out = Output::stdout();
-    if args.json {
+    if let Some(way) = args.tree {
+        let root = match way {
+            Way::Down => TreeRoot::Begin,
+            Way::Up => TreeRoot::Leaf,
+        };
+        let whole: u64 = weights().map(|(_, bytes)| bytes).sum();
+        let tree = TreeNode::of(root, (whole as f64 * args.least / 100.0) as u64, weights());
+        if args.json {
+            out.json(&tree)?;
+        } else {
+            let what = format!("{}{}", args.sort.name(), instant(report));
+            print_tree(&mut out, &what, &tree);
+        }
+    } else if args.histograms && !args.json {
+        histogram(&mut out, "blocks by size", report.size_buckets.iter(), |to| format!("<= {}", Bytes(to)));
+        out.line(format_args!(""));
+        histogram(&mut out, "freed blocks by how long they lived", report.lifetime_buckets.iter(), |to| {
+            format!("< {}", Ns(to))
+        });
+    } else if args.json {
         out.json(report)?;
     } else if args.folded {
         out.buf.extend_from_slice(flame::folded(weights()).as_bytes());
@@ -172,6 +230,45 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     }
     out.flush()?;
     input.ended(report.damage.as_ref(), asked.bytes_read)
+}
+
+fn print_tree(out: &mut Output, what: &str, tree: &TreeNode) {
+    out.line(format_args!("{:>10}{:>9}{:>10}  {what}", "bytes", "share", "own"));
+    let whole = tree.weight.max(1) as f64;
+    tree.walk(&mut |depth, n| {
+        let share = Percent(n.weight as f64 / whole).to_string();
+        let func = if depth == 0 { "all" } else { &n.func };
+        let own = if n.own > 0 { Bytes(n.own).to_string() } else { String::new() };
+        out.line(format_args!(
+            "{:>10}{share:>9}{own:>10}  {:indent$}{}",
+            Bytes(n.weight).to_string(),
+            "",
+            table_name(func),
+            indent = depth * 2
+        ));
+    });
+}
+
+/// The longest bar of a histogram.
+const BAR: usize = 40;
+
+fn histogram<'a>(
+    out: &mut Output,
+    title: &str,
+    buckets: impl Iterator<Item = &'a HeapBucket> + Clone,
+    to: impl Fn(u64) -> String,
+) {
+    out.line(format_args!("{:>14}{:>10}{:>10}  {title}", "", "blocks", "bytes"));
+    let most = buckets.clone().map(|b| b.blocks).max().unwrap_or(0).max(1);
+    for b in buckets {
+        let bar = "#".repeat((b.blocks as u128 * BAR as u128).div_ceil(u128::from(most)) as usize);
+        out.line(format_args!(
+            "{:>14}{:>10}{:>10}  {bar}",
+            to(b.to),
+            Count(b.blocks).to_string(),
+            Bytes(b.bytes).to_string()
+        ));
+    }
 }
 
 fn instant(r: &HeapReport) -> String {

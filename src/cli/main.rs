@@ -1,10 +1,10 @@
-//! The `exectrace` command: reads execution traces and answers questions about them, offline.
+//! The `exectrace` command: records programs, reads execution traces and answers questions about them, offline.
 //!
 //! Here stand the subcommands and what becomes of their results; each subcommand is a file (or a directory) beside this one.
 //! Answers go to standard output, everything else to standard error. Nothing here opens a network connection.
 //!
 //! Exit codes: 0 done (or the limits hold), 1 a limit is violated or two traces differ, 2 the command cannot be carried out
-//! (its arguments, a file that cannot be opened, output that cannot be written), 3 the trace is broken.
+//! (its arguments, a file that cannot be opened, output that cannot be written), 3 the trace is broken. `record` has the program's.
 #![forbid(unsafe_code)]
 
 mod anonymize;
@@ -27,18 +27,21 @@ mod outcome;
 mod output;
 mod print;
 mod profile;
+mod record;
+mod recover;
 mod regions;
 mod rewrite;
 mod summary;
 mod symbolize;
 mod tasks;
+mod why_rss;
 
 use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 use clap::{CommandFactory, Parser, Subcommand};
 use outcome::{Failure, Outcome};
 use std::process::ExitCode;
 
-/// Read, check and question execution traces of native programs and of Go programs.
+/// Record, read, check and question execution traces of native programs and of Go programs.
 #[derive(Parser)]
 #[command(name = "exectrace", version, max_term_width = 100, propagate_version = true)]
 #[command(after_help = "\
@@ -46,6 +49,7 @@ Exit codes: 0 done; 1 a limit is violated or traces differ; 2 cannot be done as 
 A FILE of `-` is standard input.
 
 Examples:
+  exectrace record -- ./app --its-arguments     run a program and write app.trace
   exectrace summary app.trace                   one page: what is in it, what looks wrong
   exectrace profile sync app.trace              where goroutines wait for each other
   exectrace goroutines app.trace                what threads and goroutines spent their time on
@@ -65,6 +69,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Record(record::Args),
+    Recover(recover::Args),
     Summary(summary::Args),
     Profile(profile::Args),
     Goroutines(goroutines::Args),
@@ -99,6 +105,8 @@ fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
+        Command::Record(args) => record::run(&args),
+        Command::Recover(args) => recover::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Goroutines(args) => goroutines::run(&args),
@@ -122,6 +130,7 @@ fn main() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Violated) => ExitCode::from(1),
+        Ok(Outcome::Code(code)) => ExitCode::from(code),
         Err(failure) => failure.report(),
     }
 }

@@ -11,6 +11,8 @@ pub enum Outcome {
     Done,
     /// It is done, and a limit is violated or two traces differ.
     Violated,
+    /// It is done, and the exit code is that of the program that was run.
+    Code(u8),
 }
 
 /// A subcommand that could not.

@@ -7,6 +7,7 @@
 //!
 //! Source: `src/internal/trace/tracev2` of Go 1.27, read and described here in our own words.
 
+pub mod black_box;
 pub mod event;
 pub mod header;
 pub mod private;

@@ -46,6 +46,29 @@ pub unsafe fn put(mut p: *mut u8, mut v: u64) -> *mut u8 {
     unsafe { p.add(1) }
 }
 
+/// As [`put`], without a branch for each byte: for integers whose length is hard to foresee.
+///
+/// # Safety
+/// `p` must be valid for writes of [`MAX_BYTES`] bytes, whatever the length of `v`.
+#[inline(always)]
+pub unsafe fn put_wide(p: *mut u8, v: u64) -> *mut u8 {
+    if v >> 56 != 0 {
+        // SAFETY: the caller's.
+        return unsafe { put(p, v) };
+    }
+    // Each group of 7 bits moves into a byte of its own: halves, quarters, eighths.
+    let mut x = (v & 0x0fff_ffff) | (v & 0x00ff_ffff_f000_0000) << 4;
+    x = (x & 0x0000_3fff_0000_3fff) | (x & 0x0fff_c000_0fff_c000) << 2;
+    x = (x & 0x007f_007f_007f_007f) | (x & 0x3f80_3f80_3f80_3f80) << 1;
+    // As `len`, by a multiplication that is right up to 56 bits.
+    let n = ((64 - (v | 1).leading_zeros()) * 9 + 64) >> 6;
+    let more = 0x8080_8080_8080_8080 & ((1 << (8 * (n - 1))) - 1);
+    // SAFETY: eight bytes, of the ten that the caller gives.
+    unsafe { p.cast::<[u8; 8]>().write((x | more).to_le_bytes()) };
+    // SAFETY: as above.
+    unsafe { p.add(n as usize) }
+}
+
 /// Reads an integer from the front of `data`; returns it with its length in bytes.
 ///
 /// `None` if `data` ends inside the integer or the integer does not fit 64 bits. Padded encodings (Go pads the size of a
@@ -64,6 +87,25 @@ pub fn read(data: &[u8]) -> Option<(u64, usize)> {
         }
     }
     None
+}
+
+/// As [`read`], without a branch for each byte where at least eight are left: for integers whose length is hard to foresee.
+#[inline]
+#[must_use]
+pub fn read_wide(data: &[u8]) -> Option<(u64, usize)> {
+    let Some(word) = data.first_chunk::<8>() else { return read(data) };
+    let word = u64::from_le_bytes(*word);
+    let last = !word & 0x8080_8080_8080_8080;
+    if last == 0 {
+        return read(data);
+    }
+    let bits = last.trailing_zeros() + 1;
+    // The groups of 7 bits move together: by pairs, fours, eights.
+    let mut x = word & (u64::MAX >> (64 - bits)) & 0x7f7f_7f7f_7f7f_7f7f;
+    x = (x & 0x007f_007f_007f_007f) | (x & 0x7f00_7f00_7f00_7f00) >> 1;
+    x = (x & 0x0000_3fff_0000_3fff) | (x & 0x3fff_0000_3fff_0000) >> 2;
+    x = (x & 0x0fff_ffff) | (x >> 32) << 28;
+    Some((x, (bits / 8) as usize))
 }
 
 /// Maps a signed integer to an unsigned one so that small magnitudes stay small. Used in private data only.
@@ -90,11 +132,18 @@ mod tests {
         assert_eq!(n, len(v), "length of {v}");
         assert_eq!(read(&b[..n]), Some((v, n)), "{v}");
         assert_eq!(read(&b[..n - 1]), None, "truncated {v}");
+        assert_eq!(read_wide(&b[..n]), Some((v, n)), "{v}");
+        assert_eq!(read_wide(&[&b[..n], &[0xff; 9]].concat()), Some((v, n)), "{v}");
+        assert_eq!(read_wide(&b[..n - 1]), None, "truncated {v}");
         let mut c = [0u8; MAX_BYTES];
         // SAFETY: `c` has MAX_BYTES bytes.
         let end = unsafe { put(c.as_mut_ptr(), v) };
         assert_eq!(end as usize - c.as_ptr() as usize, n);
         assert_eq!(c[..n], b[..n]);
+        let mut c = [0u8; MAX_BYTES];
+        // SAFETY: as above.
+        let end = unsafe { put_wide(c.as_mut_ptr(), v) };
+        assert_eq!((end as usize - c.as_ptr() as usize, &c[..n]), (n, &b[..n]), "{v}");
     }
 
     #[test]

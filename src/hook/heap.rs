@@ -8,10 +8,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use exectrace_alloc_shim::Observer;
 
 use crate::format::Kind;
-use crate::record::allocations;
 use crate::record::gauges::{self, Series};
 use crate::record::thread::{self, Entered, HeapCounters, bump};
-use crate::record::{QUANTUM, RECORD_HEAP, records};
+use crate::record::{RECORD_HEAP, records};
+use crate::record::{allocations, sampled};
 
 pub use super::measure::{Measured, count_allocations, measure, measure_process};
 
@@ -39,8 +39,7 @@ impl Observer for HeapObserver {
     fn allocated(at: *mut u8, size: usize, align: usize) {
         let Some(t) = thread::current_or_attach() else { return orphan_allocated(size as u64, 1) };
         bump(&t.heap.allocs, 1);
-        bump(&t.heap.allocated_bytes, size as u64);
-        if t.heap.net() > t.heap.attend_above.load(Ordering::Relaxed) {
+        if bump(&t.heap.allocated_bytes, size as u64) >= t.heap.attend_allocated.load(Ordering::Relaxed) {
             attend_allocated(t, at.addr(), size, align);
         }
     }
@@ -49,8 +48,10 @@ impl Observer for HeapObserver {
     fn freeing(at: *mut u8, size: usize, _align: usize) {
         let Some(t) = thread::current_or_attach() else { return orphan_freed(size as u64, 1) };
         bump(&t.heap.frees, 1);
-        bump(&t.heap.freed_bytes, size as u64);
-        if t.heap.net() < t.heap.attend_below.load(Ordering::Relaxed) {
+        let freed = bump(&t.heap.freed_bytes, size as u64);
+        if freed >= t.heap.attend_freed.load(Ordering::Relaxed)
+            && (freed >= t.heap.attend_freed_unsampled.load(Ordering::Relaxed) || sampled::may_have(at.addr() as u64))
+        {
             attend_freeing(t, at.addr());
         }
     }
@@ -62,16 +63,12 @@ impl Observer for HeapObserver {
             return if more > 0 { orphan_allocated(more, 0) } else { orphan_freed(less, 0) };
         };
         bump(&t.heap.reallocs, 1);
-        let attend = if more > 0 {
-            bump(&t.heap.allocated_bytes, more);
-            let net = t.heap.net();
-            // A reallocation is also a free.
-            net > t.heap.attend_above.load(Ordering::Relaxed) || net < t.heap.attend_below.load(Ordering::Relaxed)
-        } else {
-            bump(&t.heap.freed_bytes, less);
-            t.heap.net() < t.heap.attend_below.load(Ordering::Relaxed)
-        };
-        if attend {
+        let allocated = bump(&t.heap.allocated_bytes, more);
+        let freed = bump(&t.heap.freed_bytes, less);
+        // In a sample each one: it is a free and an allocation, and what is allocated is not what is counted.
+        if allocated >= t.heap.attend_allocated.load(Ordering::Relaxed)
+            || freed >= t.heap.attend_freed.load(Ordering::Relaxed)
+        {
             attend_resized(t, (old.addr(), old_size), (new.addr(), new_size), align);
         }
     }
@@ -79,7 +76,6 @@ impl Observer for HeapObserver {
 
 /// Each counter is changed by one load, add and store, and no operation waits for another's: the price of an allocation and its free
 /// is about a nanosecond. One comparison finds what is worth a closer look: that the curve has moved, or that allocations are recorded.
-#[cold]
 #[inline(never)]
 fn attend_allocated(t: &'static thread::Thread, at: usize, size: usize, align: usize) {
     if curve(t) {
@@ -87,7 +83,6 @@ fn attend_allocated(t: &'static thread::Thread, at: usize, size: usize, align: u
     }
 }
 
-#[cold]
 #[inline(never)]
 fn attend_freeing(t: &'static thread::Thread, at: usize) {
     if curve(t) {
@@ -95,7 +90,6 @@ fn attend_freeing(t: &'static thread::Thread, at: usize) {
     }
 }
 
-#[cold]
 #[inline(never)]
 fn attend_resized(t: &'static thread::Thread, old: (usize, usize), new: (usize, usize), align: usize) {
     if curve(t) {
@@ -104,15 +98,25 @@ fn attend_resized(t: &'static thread::Thread, old: (usize, usize), new: (usize, 
 }
 
 /// Publishes the thread's net allocation if it has moved far enough. False on the tracer's own threads, which nothing is recorded of.
+///
+/// The thresholds are of what was allocated and freed, so that neither has to know of the other, and so an allocation may come here
+/// before the difference of the two has moved by the quantum. If little is missing it counts as moved: else those that come and go just
+/// below the threshold would come here again and again.
 #[inline(always)]
 fn curve(t: &'static thread::Thread) -> bool {
     let h = &t.heap;
     let net = h.net();
     allocations::watch(t, net);
-    if net > h.publish_above.load(Ordering::Relaxed) || net < h.publish_below.load(Ordering::Relaxed) {
+    let (above, below) = (h.publish_above.load(Ordering::Relaxed), h.publish_below.load(Ordering::Relaxed));
+    if net > above || net < below {
         publish(t);
-    } else if allocations::is_over(t) {
-        allocations::arm(t);
+    } else if !allocations::is_armed_for_all(t) {
+        let near = (above.saturating_sub(below) / 8).max(1);
+        if above.saturating_sub(net) < near || net.saturating_sub(below) < near {
+            publish(t);
+        } else {
+            allocations::arm(t);
+        }
     }
     !t.internal.load(Ordering::Relaxed)
 }
@@ -140,21 +144,17 @@ fn orphan_freed(bytes: u64, blocks: u64) {
 #[inline(never)]
 fn publish(t: &'static thread::Thread) {
     let h = &t.heap;
-    let net = h.net();
     if t.internal.load(Ordering::Relaxed) {
-        for (above, below) in [(&h.publish_above, &h.publish_below), (&h.attend_above, &h.attend_below)] {
-            above.store(i64::MAX, Ordering::Relaxed);
-            below.store(i64::MIN, Ordering::Relaxed);
+        h.publish_above.store(i64::MAX, Ordering::Relaxed);
+        h.publish_below.store(i64::MIN, Ordering::Relaxed);
+        for never in [&h.attend_allocated, &h.attend_freed, &h.attend_freed_unsampled] {
+            never.store(u64::MAX, Ordering::Relaxed);
         }
         return;
     }
-    let quantum = QUANTUM.load(Ordering::Relaxed) as i64;
-    h.publish_above.store(net.saturating_add(quantum), Ordering::Relaxed);
-    h.publish_below.store(net.saturating_sub(quantum), Ordering::Relaxed);
-    allocations::arm(t);
-    let unpublished = net.wrapping_sub(h.published_bytes.load(Ordering::Relaxed));
-    h.published_bytes.store(net, Ordering::Relaxed);
-    let live = gauges::add_native(unpublished);
+    #[cfg(feature = "mimalloc")]
+    crate::record::memory::set_committed(|| exectrace_alloc_shim::mimalloc_committed() as u64);
+    let live = allocations::publish(t);
     if !records(RECORD_HEAP) {
         return;
     }

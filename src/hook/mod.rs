@@ -17,6 +17,16 @@ pub mod heap;
 #[doc(hidden)]
 pub mod interpose;
 mod measure;
+/// For the preload library.
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(target_feature = "crt-static"),
+    not(miri)
+))]
+#[doc(hidden)]
+pub mod preload;
 pub mod scope;
 mod symbols;
 pub mod syscall;

@@ -8,7 +8,7 @@ use super::error::{Error, Faulty, fault};
 use super::table::Fields;
 use super::{GoId, StackId, StringId, TaskId, ThreadId, Time};
 use crate::format::private::allocations as wire;
-use crate::format::varint::unzigzag;
+use crate::format::varint::{self, unzigzag};
 
 /// A batch of allocations and frees of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,36 @@ pub enum AllocationKind {
         /// Its alignment in bytes.
         align: u64,
     },
+    /// The program mapped memory (`mmap`), a megabyte or more; the time is just after. That is no block of the heap's, but the
+    /// allocator may have done it.
+    Map {
+        /// Where it is.
+        address: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// So much is about to be unmapped, which may be part of a mapping, or several; the time is just before.
+    Unmap {
+        /// Where it begins.
+        address: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
+}
+
+impl AllocationKind {
+    /// Where the block is, or was before it was moved.
+    #[must_use]
+    #[inline]
+    pub fn address(&self) -> u64 {
+        match *self {
+            AllocationKind::Alloc { address, .. }
+            | AllocationKind::Free { address }
+            | AllocationKind::Map { address, .. }
+            | AllocationKind::Unmap { address, .. } => address,
+            AllocationKind::Realloc { old, .. } => old,
+        }
+    }
 }
 
 /// What a thread was at: its innermost region and scope.
@@ -95,7 +125,7 @@ impl<'a> Allocations<'a> {
             thread: self.thread,
             last: self.begin,
             last_address: 0,
-            last_stack: [StackId(0); 3],
+            last_stack: [StackId(0); 4],
             context: AllocationContext { task: TaskId(0), region: StringId(0), label: StringId(0) },
         }
     }
@@ -108,7 +138,7 @@ pub struct AllocationRecords<'a> {
     thread: ThreadId,
     last: Time,
     last_address: u64,
-    last_stack: [StackId; 3],
+    last_stack: [StackId; 4],
     context: AllocationContext,
 }
 
@@ -128,20 +158,31 @@ impl Iterator for AllocationRecords<'_> {
 }
 
 impl AllocationRecords<'_> {
+    #[inline(always)]
+    fn number(&mut self, what: &str) -> Faulty<u64> {
+        match varint::read_wide(self.rest.rest) {
+            Some((v, n)) => {
+                self.rest.rest = &self.rest.rest[n..];
+                Ok(v)
+            }
+            None => self.rest.number(what),
+        }
+    }
+
     #[inline]
     fn decode(&mut self) -> Faulty<Option<Allocation>> {
         let head = loop {
             let Some(head) = self.rest.byte() else { return Ok(None) };
-            if head & wire::KIND_MASK != wire::CONTEXT {
+            if head & wire::KIND_MASK != wire::CONTEXT || head >> wire::ALIGN_SHIFT != 0 {
                 break head;
             }
-            let task = TaskId(self.rest.number("a task")?);
-            let region = StringId(self.rest.number("a region's name")?);
-            let label = StringId(self.rest.number("a label")?);
+            let task = TaskId(self.number("a task")?);
+            let region = StringId(self.number("a region's name")?);
+            let label = StringId(self.number("a label")?);
             self.context = AllocationContext { task, region, label };
         };
         let kind = head & wire::KIND_MASK;
-        let dt = self.rest.number("an allocation's time")?;
+        let dt = self.number("an allocation's time")?;
         self.last = self.last.plus(i64::try_from(dt).unwrap_or(i64::MAX));
         let address = self.address()?;
         let kind = match kind {
@@ -149,6 +190,14 @@ impl AllocationRecords<'_> {
             wire::ALLOC => {
                 let (size, align) = self.size(head)?;
                 AllocationKind::Alloc { address, size, align }
+            }
+            wire::CONTEXT => {
+                let size = self.number("a mapping's size")?;
+                match head >> wire::ALIGN_SHIFT {
+                    wire::MAP => AllocationKind::Map { address, size },
+                    wire::UNMAP => AllocationKind::Unmap { address, size },
+                    other => return Err(fault!(Table, "an unknown kind of record: {other}")),
+                }
             }
             _ => {
                 let new = self.address()?;
@@ -158,7 +207,7 @@ impl AllocationRecords<'_> {
         };
         let last = usize::from(head & wire::KIND_MASK);
         if head & wire::SAME_STACK == 0 {
-            let stack = self.rest.number("an allocation's stack")?;
+            let stack = self.number("an allocation's stack")?;
             // Told by half, as all stacks that a tracer takes have even numbers.
             self.last_stack[last] = StackId(stack.wrapping_mul(2));
         }
@@ -167,16 +216,16 @@ impl AllocationRecords<'_> {
 
     #[inline]
     fn address(&mut self) -> Faulty<u64> {
-        let moved = unzigzag(self.rest.number("a block's address")?);
+        let moved = unzigzag(self.number("a block's address")?);
         self.last_address = self.last_address.wrapping_add(moved as u64);
         Ok(self.last_address.rotate_left(wire::ADDRESS_ROTATION))
     }
 
     #[inline]
     fn size(&mut self, head: u8) -> Faulty<(u64, u64)> {
-        let size = self.rest.number("a block's size")?;
+        let size = self.number("a block's size")?;
         let log2 = match head >> wire::ALIGN_SHIFT {
-            wire::ALIGN_FOLLOWS => self.rest.number("a block's alignment")?,
+            wire::ALIGN_FOLLOWS => self.number("a block's alignment")?,
             log2 => log2.into(),
         };
         match u32::try_from(log2).ok().and_then(|n| 1u64.checked_shl(n)) {

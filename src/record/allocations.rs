@@ -13,13 +13,14 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
+use super::QUANTUM;
 use super::buffer::Content;
-use super::sampled;
 use super::section::{NoSection, Section, TRACE, string_id};
 use super::stacks;
 use super::thread::{self, Entered, Thread, bump, busy};
+use super::{gauges, sampled};
 use crate::format::private::{PRIVATE, Section as Private, allocations as wire};
-use crate::format::varint::{self, put, zigzag};
+use crate::format::varint::{self, put, put_wide, zigzag};
 use crate::sys::event::Event;
 use crate::sys::{barrier, clock};
 
@@ -78,7 +79,8 @@ static NEVER: Event = Event::new();
 
 /// How long to sleep between two looks for a buffer.
 const NAP: Duration = Duration::from_micros(50);
-/// The longest record and a context before it: two heads, an alignment, and nine integers.
+/// The longest record and a context before it: two heads, an alignment, and nine integers. No integer ends further from the end than it
+/// may be long, so each may be written as one of the greatest length.
 const RECORD_BYTES: usize = 3 + 9 * varint::MAX_BYTES;
 
 /// What a thread's encoding goes on from. All-zero is right for no batch.
@@ -97,7 +99,7 @@ struct Encoder {
     last_ns: u64,
     last_address: u64,
     /// By kind of record.
-    last_stack: [u32; 3],
+    last_stack: [u32; 4],
     context: Context,
 }
 
@@ -127,7 +129,19 @@ enum Operation {
         size: u64,
         align: u64,
     },
+    /// A mapping, not a block.
+    Map {
+        at: u64,
+        size: u64,
+    },
+    Unmap {
+        at: u64,
+        size: u64,
+    },
 }
+
+/// Mappings from this size on are recorded, beside allocations.
+pub(crate) const MAPPING_BYTES_MIN: usize = 1 << 20;
 
 /// A trace has begun, and its first generation is open.
 pub(crate) fn begin(options: &Options) {
@@ -148,8 +162,9 @@ pub(crate) fn begin(options: &Options) {
     // A thread that is arming itself by the old mode either has written by now, or sees the new one and does it again.
     barrier::heavy();
     for t in thread::all().filter(|t| !t.internal.load(Ordering::Relaxed)) {
-        t.heap.attend_above.store(i64::MIN, Ordering::Relaxed);
-        t.heap.attend_below.store(i64::MAX, Ordering::Relaxed);
+        for each in [&t.heap.attend_allocated, &t.heap.attend_freed, &t.heap.attend_freed_unsampled] {
+            each.store(0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -174,30 +189,33 @@ fn mode() -> u32 {
     mode_word() & MODE_MASK
 }
 
-/// Sets what a thread's allocations compare themselves with: the thresholds of the heap's curve, or such that those that are wanted come
-/// here. The thread's own.
+/// Sets what a thread's allocations compare themselves with: what the heap's curve wants, or such that those that are wanted come here. The
+/// thread's own.
 ///
-/// In a sample that are the allocation with which the next sampled byte is allocated, and all frees. The first is to be found by
-/// the difference of what was allocated and freed, and so moves with each free.
+/// In a sample that are the allocation with which the next sampled byte is allocated, and the frees that the sample's filter lets through.
 #[inline]
 pub(crate) fn arm(t: &Thread) {
     let h = &t.heap;
     loop {
         let word = mode_word();
-        let (above, below) = match word & MODE_MASK {
-            OFF => (h.publish_above.load(Ordering::Relaxed), h.publish_below.load(Ordering::Relaxed)),
-            SAMPLED => {
-                let sample_at = t.sample_at.load(Ordering::Relaxed);
-                let next = sample_at.wrapping_sub(h.freed_bytes.load(Ordering::Relaxed)) as i64 - 1;
-                let above = if sample_at == 0 { i64::MIN } else { next };
-                (above.min(h.publish_above.load(Ordering::Relaxed)), i64::MAX)
-            }
-            _ => (i64::MIN, i64::MAX),
-        };
+        let (allocated, freed) =
+            (h.allocated_bytes.load(Ordering::Relaxed) as i64, h.freed_bytes.load(Ordering::Relaxed) as i64);
+        let above = h.publish_above.load(Ordering::Relaxed);
         let watched = h.is_watched.load(Ordering::Relaxed).then(|| h.watched.load(Ordering::Relaxed));
         let above = watched.map_or(above, |watched| above.min(watched));
-        h.attend_above.store(above, Ordering::Relaxed);
-        h.attend_below.store(below, Ordering::Relaxed);
+        let below = h.publish_below.load(Ordering::Relaxed);
+        // The difference can be beyond the threshold only when so much was allocated, or freed. Whatever the other does meanwhile, that
+        // is then or later.
+        let above = freed.saturating_add(above).saturating_add(1).max(0) as u64;
+        let below = allocated.saturating_sub(below).saturating_add(1).max(0) as u64;
+        let (allocated, freed, unsampled) = match word & MODE_MASK {
+            OFF => (above, below, below),
+            SAMPLED => (above.min(t.sample_at.load(Ordering::Relaxed)), 0, below),
+            _ => (0, 0, 0),
+        };
+        h.attend_allocated.store(allocated, Ordering::Relaxed);
+        h.attend_freed.store(freed, Ordering::Relaxed);
+        h.attend_freed_unsampled.store(unsampled, Ordering::Relaxed);
         barrier::light();
         if mode_word() == word {
             return;
@@ -205,8 +223,22 @@ pub(crate) fn arm(t: &Thread) {
     }
 }
 
+/// Adds what the thread's net allocation has moved by to the process-wide figure, and sets when that is due again. The thread's own.
+/// Returns the figure.
+pub(crate) fn publish(t: &Thread) -> i64 {
+    let h = &t.heap;
+    let net = h.net();
+    let quantum = QUANTUM.load(Ordering::Relaxed) as i64;
+    h.publish_above.store(net.saturating_add(quantum), Ordering::Relaxed);
+    h.publish_below.store(net.saturating_sub(quantum), Ordering::Relaxed);
+    arm(t);
+    let unpublished = net.wrapping_sub(h.published_bytes.load(Ordering::Relaxed));
+    h.published_bytes.store(net, Ordering::Relaxed);
+    gauges::add_native(unpublished)
+}
+
 /// Notes the thread's size if it is the largest of a watch.
-#[inline]
+#[inline(always)]
 pub(crate) fn watch(t: &Thread, net: i64) {
     let h = &t.heap;
     if h.is_watched.load(Ordering::Relaxed) && net > h.watched.load(Ordering::Relaxed) {
@@ -215,9 +247,10 @@ pub(crate) fn watch(t: &Thread, net: i64) {
     }
 }
 
-/// Whether the thread is armed for a mode that is over.
-pub(crate) fn is_over(t: &Thread) -> bool {
-    mode() == OFF && t.heap.attend_below.load(Ordering::Relaxed) == i64::MAX
+/// Whether each operation of the thread comes here, as it is to be while all are recorded.
+#[inline(always)]
+pub(crate) fn is_armed_for_all(t: &Thread) -> bool {
+    mode() == ALL && t.heap.attend_freed_unsampled.load(Ordering::Relaxed) == 0
 }
 
 /// A block was allocated.
@@ -243,7 +276,6 @@ pub(crate) fn freeing(t: &'static Thread, at: usize) {
         OFF => {}
         ALL => record(t, Operation::Free { at }),
         _ => {
-            arm(t);
             if sampled::may_have(at) && sampled::remove(at) {
                 record(t, Operation::Free { at });
             }
@@ -268,6 +300,35 @@ pub(crate) fn resized(t: &'static Thread, (old, old_size): (usize, usize), (new,
                 (true, true) => sample(t, new, Operation::Realloc { old, new, size, align }),
             }
         }
+    }
+}
+
+/// The program has mapped memory, at least [`MAPPING_BYTES_MIN`] of it.
+#[cfg_attr(
+    not(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    expect(dead_code, reason = "no hooks")
+)]
+#[cold]
+pub(crate) fn mapped(at: usize, size: usize) {
+    mapping(Operation::Map { at: at as u64, size: size as u64 });
+}
+
+/// It is about to unmap so much.
+#[cfg_attr(
+    not(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    expect(dead_code, reason = "no hooks")
+)]
+#[cold]
+pub(crate) fn unmapping(at: usize, size: usize) {
+    mapping(Operation::Unmap { at: at as u64, size: size as u64 });
+}
+
+fn mapping(operation: Operation) {
+    if mode() == OFF {
+        return;
+    }
+    if let Some(t) = thread::current_or_attach() {
+        record(t, operation);
     }
 }
 
@@ -344,7 +405,11 @@ fn try_record(t: &'static Thread, operation: Operation) -> bool {
         }
         return false;
     };
-    let with_stack = !matches!(operation, Operation::Free { .. }) || FREE_STACKS.load(Ordering::Relaxed);
+    let with_stack = match operation {
+        Operation::Free { .. } => FREE_STACKS.load(Ordering::Relaxed),
+        Operation::Unmap { .. } => false,
+        _ => true,
+    };
     let stack = if with_stack { stacks::capture_often(&entered) } else { 0 };
     match write(&entered, operation, stack) {
         Ok(()) => true,
@@ -388,15 +453,18 @@ fn write(entered: &Entered, operation: Operation, stack: u32) -> Result<(), NoSe
     let encoder = &mut recorder.encoders[s.parity()];
     let now = s.now().max(encoder.last_ns);
     let context = context(t);
-    let changed = context != encoder.context;
-    if changed {
+    let names = if context == encoder.context {
+        None
+    } else {
         encoder.context = context;
+        Some(names(&s, context))
+    };
+    if encoder.is_new(operation, stack) {
+        stacks::mark_used(stack, s.parity());
     }
-    let names = if changed { names(&s, context) } else { [0; 3] };
-    stacks::mark_used(stack, s.parity());
     let Some(begin) = s.allocations().space(RECORD_BYTES) else { return Err(NoSection::NoBuffer) };
     let mut p = begin;
-    if changed {
+    if let Some(names) = names {
         // SAFETY: there is room for a context and a record.
         p = unsafe { put_context(p, names) };
     }
@@ -435,31 +503,53 @@ unsafe fn put_context(p: *mut u8, names: [u64; 3]) -> *mut u8 {
     p
 }
 
+impl Operation {
+    #[inline(always)]
+    fn kind(self) -> u8 {
+        match self {
+            Operation::Alloc { .. } => wire::ALLOC,
+            Operation::Free { .. } => wire::FREE,
+            Operation::Realloc { .. } => wire::REALLOC,
+            Operation::Map { .. } | Operation::Unmap { .. } => wire::CONTEXT,
+        }
+    }
+}
+
 impl Encoder {
+    /// Whether the stack has to be told. One that has not was told in this batch, and so is noted as used in its generation.
+    #[inline(always)]
+    fn is_new(&self, operation: Operation, stack: u32) -> bool {
+        self.last_stack[usize::from(operation.kind())] != stack
+    }
+
     /// Writes a record.
     ///
     /// # Safety
     /// There is room for [`RECORD_BYTES`] at `p`, less a context.
     #[inline(always)]
     unsafe fn put(&mut self, p: *mut u8, operation: Operation, stack: u32, now: u64) -> *mut u8 {
-        let (kind, align) = match operation {
-            Operation::Alloc { align, .. } => (wire::ALLOC, align),
-            Operation::Free { .. } => (wire::FREE, 1),
-            Operation::Realloc { align, .. } => (wire::REALLOC, align),
+        let kind = operation.kind();
+        let align = match operation {
+            Operation::Alloc { align, .. } | Operation::Realloc { align, .. } => align,
+            Operation::Free { .. } => 1,
+            // As a logarithm, it stands where the alignment's does.
+            Operation::Map { .. } => 1 << wire::MAP,
+            Operation::Unmap { .. } => 1 << wire::UNMAP,
         };
-        let last_stack = &mut self.last_stack[usize::from(kind)];
-        let same = *last_stack == stack;
-        *last_stack = stack;
+        let same = !self.is_new(operation, stack) || matches!(operation, Operation::Unmap { .. });
+        if !same {
+            self.last_stack[usize::from(kind)] = stack;
+        }
         let align = align.trailing_zeros() as u8;
         let head_align = align.min(wire::ALIGN_FOLLOWS);
         let head = kind | if same { wire::SAME_STACK } else { 0 } | head_align << wire::ALIGN_SHIFT;
         // SAFETY: the caller's, here and below.
         unsafe { p.write(head) };
         // SAFETY: as above.
-        let mut p = unsafe { put(p.add(1), now - self.last_ns) };
+        let mut p = unsafe { put_wide(p.add(1), now - self.last_ns) };
         self.last_ns = now;
         let size = match operation {
-            Operation::Alloc { at, size, .. } => {
+            Operation::Alloc { at, size, .. } | Operation::Map { at, size } | Operation::Unmap { at, size } => {
                 // SAFETY: as above.
                 p = unsafe { self.put_address(p, at) };
                 Some(size)
@@ -479,7 +569,7 @@ impl Encoder {
         };
         if let Some(size) = size {
             // SAFETY: as above.
-            p = unsafe { put(p, size) };
+            p = unsafe { put_wide(p, size) };
             if head_align == wire::ALIGN_FOLLOWS {
                 // SAFETY: as above.
                 p = unsafe { put(p, u64::from(align)) };
@@ -487,7 +577,7 @@ impl Encoder {
         }
         if !same {
             // SAFETY: as above.
-            p = unsafe { put(p, u64::from(stack)) };
+            p = unsafe { put_wide(p, u64::from(stack)) };
         }
         p
     }
@@ -500,7 +590,7 @@ impl Encoder {
         let moved = at.wrapping_sub(self.last_address) as i64;
         self.last_address = at;
         // SAFETY: the caller's.
-        unsafe { put(p, zigzag(moved)) }
+        unsafe { put_wide(p, zigzag(moved)) }
     }
 }
 
@@ -521,7 +611,7 @@ fn begin_batch(s: &mut Section<'_>, recorder: &mut Recorder) -> Result<(), NoSec
     let interval = if mode() == SAMPLED { INTERVAL.load(Ordering::Relaxed) } else { 0 };
     let batch = s.allocations();
     let full = batch.take_chunk(Content::Private, generation, tid);
-    batch.begin(fresh, now);
+    batch.begin(fresh, Content::Private, generation, tid, now);
     // SAFETY: the buffer is empty.
     unsafe {
         batch.bytes(&[PRIVATE, Private::Allocations as u8]);
@@ -529,7 +619,7 @@ fn begin_batch(s: &mut Section<'_>, recorder: &mut Recorder) -> Result<(), NoSec
         batch.integer(interval);
     }
     recorder.encoders[(generation & 1) as usize] =
-        Encoder { goid, last_ns: batch.last_ns(), last_address: 0, last_stack: [0; 3], context: Context::default() };
+        Encoder { goid, last_ns: batch.last_ns(), last_address: 0, last_stack: [0; 4], context: Context::default() };
     if let Some(full) = full {
         pool.send(full);
     }

@@ -35,7 +35,8 @@ impl Batch {
     /// Takes back the events that were written since `to`, a mark of this same buffer.
     pub(crate) fn rewind(&mut self, to: Mark) {
         debug_assert_eq!((self.mark().buffer, self.base_ns), (to.buffer, to.base_ns));
-        (self.len, self.last_ns) = (to.len, to.last_ns);
+        self.set_len(to.len);
+        self.last_ns = to.last_ns;
     }
 
     /// Whether `bytes` more can be written.
@@ -49,19 +50,23 @@ impl Batch {
         self.last_ns
     }
 
-    /// Begins anew in `buffer`, with times from `now_ns` on; returns what was written before.
-    pub(crate) fn begin(&mut self, buffer: Buffer, now_ns: u64) -> Option<(Buffer, usize, u64)> {
-        let full = self.take();
-        self.buffer = Some(buffer);
-        self.rebase(now_ns);
-        full
-    }
-
-    /// Forgets the contents, keeps the buffer. Times count from just before `now_ns`, but never go back.
-    pub(crate) fn rebase(&mut self, now_ns: u64) {
+    /// Begins anew in `buffer`; what was written before has been taken.
+    /// Times count from just before `now_ns`, but never go back.
+    pub(crate) fn begin(&mut self, buffer: Buffer, content: Content, generation: u32, tid: u32, now_ns: u64) {
         self.len = 0;
         self.base_ns = now_ns.saturating_sub(1).max(self.last_ns);
         self.last_ns = self.base_ns;
+        buffer.note(content, generation, tid, self.base_ns);
+        self.buffer = Some(buffer);
+    }
+
+    /// So much is in the buffer now.
+    #[inline(always)]
+    fn set_len(&mut self, len: usize) {
+        self.len = len;
+        if let Some(buffer) = &self.buffer {
+            buffer.note_len(len);
+        }
     }
 
     /// Takes the buffer out with its length and base time.
@@ -106,7 +111,7 @@ impl Batch {
             // SAFETY: as above.
             p = unsafe { varint::put(p, a) };
         }
-        self.len += p as usize - begin as usize;
+        self.set_len(self.len + p as usize - begin as usize);
         self.last_ns = at_ns;
     }
 
@@ -124,7 +129,7 @@ impl Batch {
     /// `n` bytes were written at the place that [`space`](Self::space) gave for at least as many.
     #[inline(always)]
     pub(crate) unsafe fn wrote(&mut self, n: usize) {
-        self.len += n;
+        self.set_len(self.len + n);
     }
 
     /// Writes raw bytes, for tables.
@@ -138,7 +143,7 @@ impl Batch {
         let at = unsafe { buffer.start().add(self.len) };
         // SAFETY: there is room; the buffer is our own memory and so overlaps nothing else.
         unsafe { at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        self.len += bytes.len();
+        self.set_len(self.len + bytes.len());
     }
 
     /// Writes an integer, for tables.

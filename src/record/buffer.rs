@@ -11,6 +11,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::black_box as file;
+use crate::format::black_box::{self, tail};
 use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, varint};
 use crate::sys::event::Event;
 use crate::sys::lock::Lock;
@@ -18,10 +20,10 @@ use crate::sys::pages;
 
 /// Size of a buffer. Large enough that handing one over (a few hundred nanoseconds) is nothing beside filling it (some
 /// 6,000 events), small enough that thousands of threads fit the bound.
-pub(crate) const BUFFER_BYTES: usize = 32 << 10;
+pub(crate) const BUFFER_BYTES: usize = black_box::STRIDE_BYTES - black_box::TAIL_BYTES;
 /// Buffers are mapped by slabs of this many: one system call for 1 MiB.
 const SLAB_BUFFERS: usize = 32;
-const SLAB_BYTES: usize = SLAB_BUFFERS * BUFFER_BYTES;
+const SLAB_BYTES: usize = SLAB_BUFFERS * black_box::STRIDE_BYTES;
 
 /// A piece of memory of [`BUFFER_BYTES`], owned by whoever holds the value.
 #[derive(Debug)]
@@ -38,6 +40,37 @@ impl Buffer {
     pub(crate) fn start(&self) -> *mut u8 {
         self.at.as_ptr()
     }
+
+    /// A number of the tail, which says what is in the buffer to whoever finds it after the process's end.
+    #[inline(always)]
+    fn tail(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: the tail lies behind the BUFFER_BYTES of the payload, and is aligned as the buffer is.
+        let at = unsafe { self.at.add(BUFFER_BYTES + offset) };
+        // SAFETY: as above; the owner of the buffer owns its tail.
+        unsafe { at.cast::<AtomicU32>().as_ref() }
+    }
+
+    /// How much of a batch the buffer has by now. Release: what the length covers is in the buffer, whenever the process ends.
+    #[inline(always)]
+    pub(crate) fn note_len(&self, len: usize) {
+        self.tail(tail::LEN).store(len as u32, Ordering::Release);
+    }
+
+    /// What the buffer will have; its length is 0.
+    pub(crate) fn note(&self, content: Content, generation: u32, tid: u32, base_ns: u64) {
+        self.tail(tail::CONTENT).store(0, Ordering::Relaxed);
+        self.note_len(0);
+        self.tail(tail::GENERATION).store(generation, Ordering::Relaxed);
+        self.tail(tail::TID).store(tid, Ordering::Relaxed);
+        self.tail(tail::BASE_NS).store(base_ns as u32, Ordering::Relaxed);
+        self.tail(tail::BASE_NS + 4).store((base_ns >> 32) as u32, Ordering::Relaxed);
+        self.tail(tail::CONTENT).store(content.in_box(), Ordering::Release);
+    }
+
+    /// The buffer has nothing any more.
+    fn note_empty(&self) {
+        self.tail(tail::CONTENT).store(0, Ordering::Release);
+    }
 }
 
 /// What a chunk holds.
@@ -51,6 +84,18 @@ pub(crate) enum Content {
     Private,
     /// Complete batches of several threads.
     Batches,
+}
+
+impl Content {
+    /// As the black box has it.
+    const fn in_box(self) -> u32 {
+        match self {
+            Content::Events => black_box::content::EVENTS,
+            Content::Strings => black_box::content::STRINGS,
+            Content::Private => black_box::content::PRIVATE,
+            Content::Batches => black_box::content::BATCHES,
+        }
+    }
 }
 
 /// A filled buffer on its way to the writer.
@@ -106,6 +151,8 @@ impl Remains {
 /// The buffers of one trace, and the way to its writer.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    /// Whether the buffers are part of the black box.
+    pub(crate) is_boxed: bool,
     free: Free,
     full: (Sender<Chunk>, Receiver<Chunk>),
     /// Rung when the writer should look.
@@ -124,10 +171,11 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A pool that never holds more than `bytes_max` (at least one slab).
-    pub(crate) fn new(bytes_max: usize) -> Pool {
+    pub(crate) fn new(bytes_max: usize, is_boxed: bool) -> Pool {
         let slabs_max = (bytes_max / SLAB_BYTES).max(1);
         let buffers = slabs_max * SLAB_BUFFERS;
         Pool {
+            is_boxed,
             free: Free::new(buffers),
             // Every buffer may be on its way at once. So a sender never comes to a place that the writer is still reading.
             full: bounded(buffers),
@@ -159,7 +207,7 @@ impl Pool {
         let slab = self.slab_at[number as usize / SLAB_BUFFERS].load(Ordering::Relaxed) as usize;
         let at = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(slab))?;
         // SAFETY: the slab of SLAB_BUFFERS was mapped before any of its buffers could be in the list.
-        let at = unsafe { at.add(number as usize % SLAB_BUFFERS * BUFFER_BYTES) };
+        let at = unsafe { at.add(number as usize % SLAB_BUFFERS * black_box::STRIDE_BYTES) };
         Some(Buffer { at, number })
     }
 
@@ -169,11 +217,12 @@ impl Pool {
             self.slabs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.slabs_max).then_some(n + 1));
         let i = i.ok()? as usize;
         // A failure leaves the slab's number taken: when the system has no memory, asking again at each event does not help.
-        let slab = pages::map(SLAB_BYTES, pages::GRANULE_BYTES)?;
+        let boxed = if self.is_boxed { file::slab(i, SLAB_BYTES) } else { None };
+        let slab = boxed.or_else(|| pages::map(SLAB_BYTES, pages::GRANULE_BYTES))?;
         self.slab_at[i].store(slab.as_ptr().expose_provenance() as u64, Ordering::Relaxed);
         for k in 1..SLAB_BUFFERS {
             // SAFETY: `k` buffers into the slab of SLAB_BUFFERS.
-            let at = unsafe { slab.add(k * BUFFER_BYTES) };
+            let at = unsafe { slab.add(k * black_box::STRIDE_BYTES) };
             self.give_back(Buffer { at, number: (i * SLAB_BUFFERS + k) as u32 });
         }
         Some(Buffer { at: slab, number: (i * SLAB_BUFFERS) as u32 })
@@ -181,6 +230,7 @@ impl Pool {
 
     /// Returns a buffer.
     pub(crate) fn give_back(&self, buffer: Buffer) {
+        buffer.note_empty();
         self.free.push(buffer.number);
     }
 
@@ -212,7 +262,10 @@ impl Pool {
         let at = match &remains.buffer {
             Some(buffer) => buffer.start(),
             None => match self.take() {
-                Some(buffer) => remains.buffer.insert(buffer).start(),
+                Some(buffer) => {
+                    buffer.note(Content::Batches, chunk.generation, 0, 0);
+                    remains.buffer.insert(buffer).start()
+                }
                 None => {
                     drop(remains);
                     return self.push(chunk);
@@ -233,6 +286,9 @@ impl Pool {
             // SAFETY: the buffer has room for both parts, as was seen above, and is held under the lock; the parts lie elsewhere.
             unsafe { at.add(remains.len).copy_from_nonoverlapping(part.as_ptr(), part.len()) };
             remains.len += part.len();
+        }
+        if let Some(buffer) = &remains.buffer {
+            buffer.note_len(remains.len);
         }
         let i = remains.batches;
         remains.tids[i] = chunk.tid;
@@ -324,7 +380,7 @@ mod tests {
 
     #[test]
     fn the_bound_holds_and_buffers_come_back() {
-        let pool = Pool::new(2 * SLAB_BYTES);
+        let pool = Pool::new(2 * SLAB_BYTES, false);
         let mut held: Vec<Buffer> = core::iter::from_fn(|| pool.take()).collect();
         assert_eq!(held.len(), 2 * SLAB_BUFFERS);
         for b in &held {

@@ -99,6 +99,16 @@ pub(crate) fn has_gc() -> bool {
     GC_GOAL.load(Ordering::Relaxed) != 0
 }
 
+/// The native heap's published size.
+pub(crate) fn native() -> u64 {
+    NATIVE.load(Ordering::Relaxed).max(0) as u64
+}
+
+/// Live bytes of all GC heaps.
+pub(crate) fn gc_live() -> u64 {
+    GC_LIVE.load(Ordering::Relaxed).max(0) as u64
+}
+
 /// What the program holds, in bytes.
 pub(crate) fn heap() -> u64 {
     (NATIVE.load(Ordering::Relaxed) + GC_LIVE.load(Ordering::Relaxed)).max(0) as u64

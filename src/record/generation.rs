@@ -3,13 +3,16 @@
 //! [`Closer::close`] moves the open generation on, waits until no thread writes to the old one, and puts the old one's batches
 //! together. Threads that were silent in it are spoken for: a trace that begins with this generation needs everybody's state.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use super::buffer::{Chunk, Content, Pool};
+use super::buffer::{Buffer, Chunk, Content, Pool};
 use super::clock::CLOCK;
 use super::gauges::{self, Series};
 use super::gc_world::WORLD;
+use super::memory::Sampler;
 use super::samples;
 use super::section::{CLOSING, GENERATION, ONE_OFF, TRACE};
 use super::state::{self, GONE, Word};
@@ -17,7 +20,7 @@ use super::tables::Tables;
 use super::thread::{self, Thread, life};
 use super::tracer::{RECORD, RECORD_HEAP};
 use super::wire::{self, Events, Table, put, put_text};
-use super::{allocations, modules, string_table};
+use super::{allocations, black_box, modules, string_table};
 use crate::format::private::{Section as Private, meta, series};
 use crate::format::{GoStatus, Kind, NO_THREAD, ProcStatus, Version};
 use crate::sys::thread::NAME_BYTES;
@@ -38,6 +41,18 @@ pub(crate) struct Lost {
     pub(crate) allocations: u64,
 }
 
+impl Lost {
+    /// What was lost since `before`.
+    pub(crate) fn since(&self, before: &Lost) -> Lost {
+        Lost {
+            full: self.full.saturating_sub(before.full),
+            reentrant: self.reentrant.saturating_sub(before.reentrant),
+            samples: self.samples.saturating_sub(before.samples),
+            allocations: self.allocations.saturating_sub(before.allocations),
+        }
+    }
+}
+
 pub(crate) struct Closer {
     version: Version,
     pool: Arc<Pool>,
@@ -48,6 +63,8 @@ pub(crate) struct Closer {
     first: u32,
     /// When it opened, trace clock.
     opened_ns: u64,
+    /// The same of the one before it.
+    last_opened_ns: u64,
     /// What the heap held then, if the trace has it.
     opened_heap: Option<u64>,
     /// The sequence number under which the open generation says that a collection is under way.
@@ -55,6 +72,10 @@ pub(crate) struct Closer {
     /// Batches of the open generation and of the next, out of their buffers.
     held: Vec<u8>,
     ahead: Vec<u8>,
+    /// With a black box: buffers that stay until their generation has been written.
+    kept: Vec<(u32, Buffer)>,
+    /// When a generation is to be closed before its time.
+    large_bytes: usize,
     /// The closed generation, until it is written: what stands before its threads' batches, these, and the rest.
     head: Vec<u8>,
     closed: Vec<u8>,
@@ -63,6 +84,7 @@ pub(crate) struct Closer {
     lost_before: Lost,
     lost_last: Lost,
     heap_quantum: u64,
+    memory: Sampler,
     /// The writer's thread id: its batches bear it.
     own_tid: u64,
 }
@@ -77,6 +99,7 @@ pub(crate) struct Opening {
     pub(crate) opened_ns: u64,
     pub(crate) gc_active: Option<u64>,
     pub(crate) heap_quantum: u64,
+    pub(crate) memory_every: Duration,
 }
 
 impl Closer {
@@ -85,34 +108,58 @@ impl Closer {
         let lost = lost_so_far();
         Closer {
             version: opening.version,
-            pool: opening.pool,
             calibration: opening.calibration,
             tables: opening.tables,
             generation: opening.generation,
             first: opening.generation,
+            large_bytes: opening.pool.bytes_max() / 4,
             opened_ns: opening.opened_ns,
+            last_opened_ns: opening.opened_ns,
             opened_heap: heap_now(),
             gc_active: opening.gc_active,
             held: Vec::new(),
             ahead: Vec::new(),
-            head: opening.version.header().to_vec(),
+            kept: Vec::new(),
+            head: Vec::new(),
             closed: Vec::new(),
             tail: Vec::new(),
             lost_before: lost,
             lost_last: lost,
             heap_quantum: opening.heap_quantum,
+            memory: Sampler::new(opening.memory_every),
             own_tid: u64::from(os::id()),
+            pool: opening.pool,
         }
     }
 
     /// Takes the filled buffers in, so that they can be filled anew.
     pub(crate) fn collect(&mut self) {
-        collect(&self.pool, self.generation, &mut self.held, &mut self.ahead);
+        collect(&self.pool, self.generation, &mut self.held, &mut self.ahead, &mut self.kept);
     }
 
     /// Whether so much has been collected that the generation had better be closed.
     pub(crate) fn is_large(&self) -> bool {
-        self.held.len() >= self.pool.bytes_max() / 4
+        self.held.len() >= self.large_bytes
+    }
+
+    /// Has generations closed early when they have so many bytes; by default when they hold a quarter of the buffers.
+    pub(crate) fn set_large(&mut self, bytes: Option<usize>) {
+        let quarter = self.pool.bytes_max() / 4;
+        self.large_bytes = bytes.map_or(quarter, |bytes| bytes.min(quarter));
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The last generation that was closed.
+    pub(crate) fn last_closed(&self) -> u32 {
+        self.generation - 1
+    }
+
+    /// When it had opened, trace clock.
+    pub(crate) fn last_opened_ns(&self) -> u64 {
+        self.last_opened_ns
     }
 
     /// How many generations have been closed.
@@ -127,13 +174,7 @@ impl Closer {
 
     /// What this trace has lost.
     pub(crate) fn lost(&self) -> Lost {
-        let (now, before) = (self.lost_last, self.lost_before);
-        Lost {
-            full: now.full.saturating_sub(before.full),
-            reentrant: now.reentrant.saturating_sub(before.reentrant),
-            samples: now.samples.saturating_sub(before.samples),
-            allocations: now.allocations.saturating_sub(before.allocations),
-        }
+        self.lost_last.since(&self.lost_before)
     }
 
     /// What is to be written, in this order.
@@ -141,8 +182,12 @@ impl Closer {
         [&self.head, &self.closed, &self.tail]
     }
 
-    /// It has been written. The memory is kept.
-    pub(crate) fn written(&mut self) {
+    /// It has been written, and the trace has so many bytes. The memory is kept.
+    pub(crate) fn written(&mut self, bytes: u64) {
+        let last = self.last_closed();
+        black_box::written(last, bytes);
+        let pool = &self.pool;
+        self.kept.extract_if(.., |(n, _)| *n <= last).for_each(|(_, buffer)| pool.give_back(buffer));
         self.head.clear();
         self.closed.clear();
         self.tail.clear();
@@ -167,6 +212,9 @@ impl Closer {
             if !last {
                 self.gc_active = world.active_in_next();
             }
+            if !last {
+                black_box::opens(n + 1, [closed_ns, clock::monotonic_ns(), clock::realtime_ns()]);
+            }
             GENERATION.set(if last { 0 } else { n + 1 });
         }
         barrier::heavy();
@@ -189,6 +237,7 @@ impl Closer {
         CLOSING.store(0, Ordering::SeqCst);
         release_ended(n, last);
         self.generation = n + 1;
+        self.last_opened_ns = self.opened_ns;
         (self.opened_ns, self.opened_heap) = (closed_ns, heap);
     }
 
@@ -214,8 +263,8 @@ impl Closer {
         }
         self.samples(out, n);
         // Finding names may take long; the buffers that fill meanwhile are emptied in between.
-        let (pool, held, ahead) = (&self.pool, &mut self.held, &mut self.ahead);
-        self.tables.write(out, n, own, at, &names, &mut || collect(pool, n, held, ahead));
+        let (pool, held, ahead, kept) = (&self.pool, &mut self.held, &mut self.ahead, &mut self.kept);
+        self.tables.write(out, n, own, at, &names, &mut || collect(pool, n, held, ahead, kept));
         self.meta(out, n, (trace_now, mono, wall), &lost);
         self.series(out, n);
         if self.version.has_end_of_generation() {
@@ -227,12 +276,7 @@ impl Closer {
     fn take_losses(&mut self) -> Lost {
         let now = lost_so_far();
         let last = core::mem::replace(&mut self.lost_last, now);
-        Lost {
-            full: now.full.saturating_sub(last.full),
-            reentrant: now.reentrant.saturating_sub(last.reentrant),
-            samples: now.samples.saturating_sub(last.samples),
-            allocations: now.allocations.saturating_sub(last.allocations),
-        }
+        now.since(&last)
     }
 
     /// The tracer's own goroutine says what belongs to the generation as a whole.
@@ -351,7 +395,7 @@ impl Closer {
                 }
                 wire::chunk(out, tid, &chunk);
             }
-            self.pool.give_back(chunk.buffer);
+            keep_or_give_back(&self.pool, chunk, &mut self.kept);
         }
         t.stw_open[parity].store(0, Ordering::Relaxed);
     }
@@ -413,34 +457,43 @@ impl Closer {
         }
     }
 
-    /// The parts of the heap, each by itself, if there is more than one.
+    /// When the next sample of the process's memory is due.
+    pub(crate) fn sample_due(&self) -> Option<Instant> {
+        self.memory.due()
+    }
+
+    /// Takes a sample of the process's memory if one is due, or the `last`.
+    pub(crate) fn sample(&mut self, last: bool) {
+        let parity = (self.generation & 1) as usize;
+        // SAFETY: this is the closer, and the generation is open.
+        self.memory.sample(last, || unsafe { CLOCK.of(parity) }.ns(clock::ticks()));
+    }
+
+    /// The process's memory, and the parts of the heap, each by itself, if there is more than one.
     fn series(&mut self, out: &mut Vec<u8>, n: u32) {
-        let mut points: Vec<(Series, u64, u64)> = Vec::new();
-        gauges::drain(n, |series, at, value| points.push((series, at, value)));
-        points.sort_by_key(|&(series, at, _)| (series, at));
-        let mut points = points.as_slice();
-        while let Some(&(series, ..)) = points.first() {
-            // At most 20 bytes a point: a run of 3,000 fits a batch.
-            let run = points.iter().take(3_000).take_while(|p| p.0 == series).count();
+        let mut points: Vec<(Cow<'static, str>, u64, u64)> = Vec::new();
+        points.extend(self.memory.take().into_iter().map(|(name, at, value)| (Cow::Borrowed(name), at, value)));
+        gauges::drain(n, |series, at, value| points.push((series_name(series), at, value)));
+        points.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        // At most 20 bytes a point: a run of 3,000 fits a batch.
+        for run in points.chunk_by(|a, b| a.0 == b.0).flat_map(|of_series| of_series.chunks(3_000)) {
             let mut data = Vec::new();
-            put_text(&mut data, series_name(series).as_bytes());
-            put(&mut data, run as u64);
+            put_text(&mut data, run[0].0.as_bytes());
+            put(&mut data, run.len() as u64);
             let (mut last_ns, mut last) = (self.opened_ns, 0i64);
-            for &(_, at, value) in &points[..run] {
+            for &(_, at, value) in run {
                 let at = at.max(last_ns);
                 put(&mut data, at - last_ns);
                 put(&mut data, crate::format::varint::zigzag((value as i64).wrapping_sub(last)));
                 (last_ns, last) = (at, value as i64);
             }
             wire::private(out, n, self.own_tid, self.opened_ns, Private::Series, &data);
-            points = &points[run..];
         }
     }
 
-    /// The trace is over.
-    pub(crate) fn finish(mut self) -> Lost {
+    /// Tracing is over.
+    pub(crate) fn finish(mut self) {
         self.tables.clear();
-        self.lost()
     }
 }
 
@@ -497,7 +550,7 @@ fn heap_now() -> Option<u64> {
 
 /// Takes filled buffers in: those of `generation` to `held`, those of the next to `ahead`, which is bounded as the buffers are: what
 /// does not fit stays in its buffer, until there are none left and events are lost.
-fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>) {
+fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>, kept: &mut Vec<(u32, Buffer)>) {
     while ahead.len() < pool.bytes_max() {
         let Some(chunk) = pool.take_full() else { return };
         let to = if chunk.generation == generation { &mut *held } else { &mut *ahead };
@@ -513,6 +566,14 @@ fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>
             Content::Batches => to.extend_from_slice(chunk.bytes()),
             Content::Events | Content::Strings | Content::Private => wire::chunk(to, chunk.tid, &chunk),
         }
+        keep_or_give_back(pool, chunk, kept);
+    }
+}
+
+fn keep_or_give_back(pool: &Pool, chunk: Chunk, kept: &mut Vec<(u32, Buffer)>) {
+    if pool.is_boxed {
+        kept.push((chunk.generation, chunk.buffer));
+    } else {
         pool.give_back(chunk.buffer);
     }
 }
@@ -567,12 +628,12 @@ fn end_stw(mut chunk: Chunk) -> Chunk {
     chunk
 }
 
-fn series_name(s: Series) -> String {
+fn series_name(s: Series) -> Cow<'static, str> {
     if s == Series::NATIVE {
-        return series::NATIVE_HEAP.to_owned();
+        return Cow::Borrowed(series::NATIVE_HEAP);
     }
     let what = if s.0.is_multiple_of(2) { "live_bytes" } else { "goal_bytes" };
-    format!("{}{}.{what}", series::GC_PREFIX, s.0 / 2)
+    Cow::Owned(format!("{}{}.{what}", series::GC_PREFIX, s.0 / 2))
 }
 
 fn lost_so_far() -> Lost {

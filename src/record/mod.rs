@@ -35,9 +35,13 @@ pub(crate) mod allocations;
 #[cfg(not(loom))]
 pub(crate) mod batch;
 #[cfg(not(loom))]
+pub(crate) mod black_box;
+#[cfg(not(loom))]
 pub(crate) mod buffer;
 #[cfg(not(loom))]
 pub(crate) mod clock;
+#[cfg(not(loom))]
+pub mod flight;
 pub(crate) mod gate;
 #[cfg(not(loom))]
 pub(crate) mod gauges;
@@ -45,6 +49,8 @@ pub(crate) mod gauges;
 pub(crate) mod gc_world;
 #[cfg(not(loom))]
 pub(crate) mod generation;
+#[cfg(not(loom))]
+pub(crate) mod memory;
 #[cfg(not(loom))]
 pub mod modules;
 #[cfg(not(loom))]

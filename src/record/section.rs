@@ -197,7 +197,7 @@ impl<'t> Section<'t> {
         let (generation, tid) = (self.generation, self.tid());
         let batch = self.batch();
         let full = batch.take_chunk(Content::Events, generation, tid);
-        batch.begin(fresh, now);
+        batch.begin(fresh, Content::Events, generation, tid, now);
         if let Some(full) = full {
             pool.send(full);
         }
@@ -586,7 +586,7 @@ impl<'t> Section<'t> {
         let (now, generation, tid) = (self.now(), self.generation, self.tid());
         let strings = self.strings();
         let full = strings.take_chunk(Content::Strings, generation, tid);
-        strings.begin(fresh, now);
+        strings.begin(fresh, Content::Strings, generation, tid, now);
         // SAFETY: the buffer is empty.
         unsafe { strings.integer(Kind::Strings as u64) };
         if let Some(full) = full {

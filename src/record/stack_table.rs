@@ -247,6 +247,8 @@ impl StackTable {
         let (chunk, i) = self.entry(id)?;
         // Release: pairs with `node_of` (invariant 2).
         chunk.nodes[i].store(place as u32, Release);
+        #[cfg(not(loom))]
+        super::black_box::stack(id.get(), pcs);
         Some((place, id))
     }
 

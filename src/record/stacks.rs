@@ -153,6 +153,11 @@ pub(crate) fn get(id: u32) -> &'static [usize] {
     StackId::new(id).map_or(&[], |id| TABLE.get(id))
 }
 
+/// How many numbers have been given to stacks.
+pub(crate) fn count() -> u32 {
+    TABLE.len() as u32
+}
+
 /// The system call that a program counter stands for, if it is one of those.
 pub(crate) fn syscall_at(pc: usize) -> Option<SyscallName> {
     if pc == 0 || pc >= SYSCALL_PCS {

@@ -135,8 +135,14 @@ fn insert(name: &[u8], h: u64) -> Option<NameId> {
     let entry = &ENTRY[id as usize];
     entry.len.store(name.len() as u64, Ordering::Relaxed);
     entry.at.store(at.as_ptr(), Ordering::Relaxed);
+    super::black_box::name(id, name);
     SLOT[slot].store(h >> 32 << 32 | u64::from(id), Ordering::Release);
     Some(id)
+}
+
+/// How many names there are.
+pub(crate) fn count() -> u32 {
+    INSERT.lock().names
 }
 
 /// The bytes of a name. The id must have come from [`intern`].

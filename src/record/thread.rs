@@ -15,6 +15,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use super::batch::Batch;
+use super::black_box;
 use super::gate::Gate;
 use super::region::OpenRegions;
 use super::state::StateCell;
@@ -45,6 +46,8 @@ pub(crate) mod busy {
     pub(crate) const HOOK: u8 = 1;
     /// The thread works for the tracer: nothing it does is an event, so nothing is lost.
     pub(crate) const TRACER: u8 = 2;
+    /// The thread is inside `fork`: what it would write, its child would write to the same buffers.
+    pub(crate) const FORK: u8 = 3;
 }
 
 /// What a thread was last seen to do while no trace was on.
@@ -64,11 +67,15 @@ pub(crate) struct HeapCounters {
     pub(crate) freed_bytes: AtomicU64,
     pub(crate) allocs: AtomicU64,
     pub(crate) frees: AtomicU64,
-    /// Allocated minus freed bytes beyond which an allocation, or below which a free, is looked at more closely. As the next two,
-    /// or such that each is while allocations are recorded; then also written by the starter of the trace.
-    pub(crate) attend_above: AtomicI64,
-    pub(crate) attend_below: AtomicI64,
-    /// The same for the heap's curve: beyond them the difference is published. Both 0 to begin with, so that the first one is.
+    /// With how many bytes ever allocated an allocation is looked at more closely, and with how many ever freed a free: never later than
+    /// when the curve is to be published or a sample to be taken, and maybe earlier. 0: each one is. Written by the owner, and by the
+    /// starter of a trace.
+    pub(crate) attend_allocated: AtomicU64,
+    pub(crate) attend_freed: AtomicU64,
+    /// The second of the two for frees of blocks that are not in the sample.
+    pub(crate) attend_freed_unsampled: AtomicU64,
+    /// Allocated minus freed bytes beyond which, or below which, the difference is published. Both 0 to begin with, so that the first
+    /// one is.
     pub(crate) publish_above: AtomicI64,
     pub(crate) publish_below: AtomicI64,
     /// The part of the difference that has been added to the process-wide figure.
@@ -258,6 +265,9 @@ fn begin_life(l: &Local, t: &'static Thread) {
     t.exit_round.store(0, Ordering::Relaxed);
     t.busy.store(busy::HOOK, Ordering::Relaxed);
     l.thread.set(t);
+    if black_box::is_open() {
+        t.set_name(os::own_name());
+    }
     // glibc may allocate here, through malloc: with the pointer set and the guard held that is counted and nothing else.
     os::on_exit(at_exit, (&raw const *t).cast_mut().cast());
     compiler_fence(Ordering::SeqCst);
@@ -482,6 +492,17 @@ impl Thread {
         for (word, bytes) in self.name.iter().zip(name.as_chunks::<8>().0) {
             word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
         }
+        if name[0] != 0 && black_box::is_open() {
+            let end = name.iter().position(|&b| b == 0).unwrap_or(os::NAME_BYTES);
+            black_box::thread_name(self.goid.load(Ordering::Relaxed), &name[..end]);
+        }
+    }
+
+    /// Tells the black box the thread's name.
+    pub(crate) fn journal_name(&self) {
+        let tid = self.tid.load(Ordering::Relaxed);
+        let name = if self.is_main() { *b"main\0\0\0\0\0\0\0\0\0\0\0\0" } else { os::name_of(tid) };
+        self.set_name(name);
     }
 
     /// The name, all zero if it is not known. A name that is being changed may come out mixed.
@@ -499,10 +520,12 @@ impl Thread {
     }
 }
 
-/// Adds to a counter that only the calling thread writes.
+/// Adds to a counter that only the calling thread writes; returns what it is then.
 #[inline(always)]
-pub(crate) fn bump(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+pub(crate) fn bump(counter: &AtomicU64, by: u64) -> u64 {
+    let sum = counter.load(Ordering::Relaxed).wrapping_add(by);
+    counter.store(sum, Ordering::Relaxed);
+    sum
 }
 
 /// The re-entry guard: the calling thread is inside the tracer while it lives.
@@ -646,6 +669,26 @@ fn release_internal(t: &'static Thread) {
 
 static SPARE_INTERNAL: Lock<u32> = Lock::new(0);
 
+/// The calling thread is about to fork: nothing that it does is recorded, until [`forked`] or, in the child, [`after_fork`].
+pub(crate) extern "C" fn forks() {
+    if let Some(t) = current()
+        && t.busy.load(Ordering::Relaxed) == busy::NO
+    {
+        t.busy.store(busy::FORK, Ordering::Relaxed);
+    }
+}
+
+/// It has forked, and is the parent.
+pub(crate) extern "C" fn forked() {
+    current().into_iter().for_each(fork_is_over);
+}
+
+fn fork_is_over(t: &Thread) {
+    if t.busy.load(Ordering::Relaxed) == busy::FORK {
+        t.busy.store(busy::NO, Ordering::Relaxed);
+    }
+}
+
 /// Makes the registry that of a child of `fork`: the calling thread is the only one left.
 ///
 /// # Safety
@@ -674,6 +717,7 @@ pub(crate) unsafe fn after_fork() {
         }
         if me.is_some_and(|m| core::ptr::eq(m, t)) {
             t.tid.store(os::id(), Ordering::Relaxed);
+            fork_is_over(t);
             continue;
         }
         t.tid.store(0, Ordering::Relaxed);

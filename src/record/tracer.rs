@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::allocations::{self, Allocations};
 use super::buffer::Pool;
 use super::clock::CLOCK;
+use super::flight::Ring;
 use super::gc_world::WORLD;
 use super::generation::Opening;
 use super::section::{GENERATION, POOL, SAMPLE_PERIOD_NS, TRACE};
@@ -20,8 +21,8 @@ use super::state::{self, Word};
 use super::symbolize::Symbolizer;
 use super::tables::{Resolve, Tables};
 use super::thread::{self, Internal, activity, busy, life};
-use super::writer::{self, Job, Shared, Sink};
-use super::{gauges, reasons, samples, stacks};
+use super::writer::{self, Job, Order, Shared, Sink, Targets, TraceEnd};
+use super::{black_box, gauges, reasons, samples, stacks};
 use crate::format::{GoStatus, MAX_FRAMES, ProcStatus, Version};
 use crate::sys::lock::Lock;
 use crate::sys::{barrier, cgroup, clock, thread as os};
@@ -37,6 +38,8 @@ const STACK_DEPTH: usize = 64;
 const SAMPLE_HZ: u32 = 100;
 /// Beyond this the kernel's tick limits the rate, and the samples begin to disturb.
 const SAMPLE_HZ_MAX: u32 = 1000;
+/// Default of [`Tracer::memory_every`].
+const MEMORY_EVERY: Duration = Duration::from_millis(100);
 /// Shorter periods only move the cost of closing.
 const PERIOD_MIN: Duration = Duration::from_micros(50);
 
@@ -86,8 +89,10 @@ pub struct Tracer {
     symbolize: Symbolize,
     sample_hz: u32,
     memory_limit: Option<u64>,
+    memory_every: Duration,
     record: u32,
     allocations: allocations::Options,
+    black_box: Option<i32>,
 }
 
 impl Default for Tracer {
@@ -108,8 +113,10 @@ impl Tracer {
             symbolize: Symbolize::Live,
             sample_hz: SAMPLE_HZ,
             memory_limit: None,
+            memory_every: MEMORY_EVERY,
             record: RECORD_HEAP | RECORD_BLOCKING | RECORD_SYSCALLS,
             allocations: allocations::Options::DEFAULT,
+            black_box: None,
         }
     }
 
@@ -166,6 +173,14 @@ impl Tracer {
         self
     }
 
+    /// How often the process's memory as the system sees it is recorded: the resident set by kind, what the allocator has committed, the
+    /// control group and its limits, stalls and page faults. 100 ms by default, zero for never. The tracer's thread reads it, in some
+    /// 50 µs; what takes the kernel longer is read once a second at the most. `exectrace heap why-rss` answers from it.
+    pub const fn memory_every(mut self, every: Duration) -> Tracer {
+        self.memory_every = every;
+        self
+    }
+
     /// Whether the heap's size is recorded; it is by default, where [`Alloc`](crate::Alloc) is the global allocator.
     pub const fn heap(self, on: bool) -> Tracer {
         self.recording(RECORD_HEAP, on)
@@ -215,6 +230,13 @@ impl Tracer {
         self.recording(RECORD_SYSCALLS, on)
     }
 
+    /// The file of the black box: for the preload library.
+    #[doc(hidden)]
+    pub const fn __black_box(mut self, file: i32) -> Tracer {
+        self.black_box = Some(file);
+        self
+    }
+
     const fn recording(mut self, what: u32, on: bool) -> Tracer {
         self.record = if on { self.record | what } else { self.record & !what };
         self
@@ -224,6 +246,9 @@ impl Tracer {
     ///
     /// The sink is written to by a thread of the tracer's, a generation at a time, and dropped by [`stop`](crate::stop). It may be
     /// slow, fail or panic: the program does not wait for it.
+    ///
+    /// While a [flight recorder](crate::FlightRecorder) is on, the trace is of what that records, in its way: these options then
+    /// count for nothing.
     ///
     /// # Errors
     /// [`StartError::AlreadyOn`] if a trace is on, or has failed and was not yet stopped; other variants if the system refuses
@@ -236,29 +261,52 @@ impl Tracer {
         if self.version < Version::Go123 {
             return Err(StartError::Version(self.version));
         }
-        {
-            let mut state = STATE.lock();
-            if !matches!(*state, State::Idle) {
-                return Err(StartError::AlreadyOn);
-            }
-            *state = State::Busy;
+        if thread::is_tracers() {
+            return Err(StartError::InSink);
         }
-        // The caller's own part in the trace begins with this.
-        let _ = thread::current_or_attach();
+        match claim(|running| !running.trace) {
+            None => Err(StartError::AlreadyOn),
+            Some(None) => self.begin_state(Some(sink), None),
+            // A flight recorder is on: the trace begins with its next generation.
+            Some(Some(mut running)) => {
+                let _internal = Internal::enter();
+                running.shared.carry_out(Order::BeginTrace(sink));
+                running.trace = true;
+                *STATE.lock() = State::Running(running);
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins to trace, where nobody does and the state says so.
+    fn begin_state(self, sink: Option<Sink>, flight: Option<Arc<Ring>>) -> Result<(), StartError> {
+        QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
+        // The caller's own part in the trace begins with this. The curve begins with what the caller has not told yet: where it is the
+        // main thread that is nearly all there is.
+        if let Some(t) = thread::current_or_attach()
+            && !t.internal.load(Ordering::Relaxed)
+            && t.heap.net() != 0
+        {
+            allocations::publish(t);
+        }
+        let targets = Targets { sink, flight };
         let result = match Internal::enter() {
-            Some(internal) => self.begin(sink, &internal),
-            None => Err((StartError::OutOfMemory, sink)),
+            Some(internal) => self.begin(targets, &internal),
+            None => Err((StartError::OutOfMemory, targets)),
         };
-        let (state, result, sink) = match result {
+        let (state, result, targets) = match result {
             Ok(running) => (State::Running(running), Ok(()), None),
-            Err((e, sink)) => (State::Idle, Err(e), Some(sink)),
+            Err((e, targets)) => {
+                QUANTUM.store(HEAP_QUANTUM as u64, Ordering::Relaxed);
+                (State::Idle, Err(e), Some(targets))
+            }
         };
         *STATE.lock() = state;
-        drop(sink);
+        drop(targets);
         result
     }
 
-    fn begin(self, sink: Sink, _internal: &Internal) -> Result<Running, (StartError, Sink)> {
+    fn begin(self, targets: Targets, _internal: &Internal) -> Result<Running, (StartError, Targets)> {
         watch_forks();
         barrier::prepare();
         clock::prepare();
@@ -267,13 +315,15 @@ impl Tracer {
         let mut calibration = clock::Calibration::new();
         let generation = LAST_GENERATION.load(Ordering::Relaxed) + 1;
         if generation >= state::GEN_MAX {
-            return Err((StartError::Exhausted, sink));
+            return Err((StartError::Exhausted, targets));
         }
         let mapping = calibration.mapping();
         // SAFETY: no generation is open.
         unsafe { CLOCK.set((generation & 1) as usize, mapping) };
         let opened_ns = mapping.ns(clock::ticks());
-        let pool = Arc::new(Pool::new(self.buffer_bytes));
+        let is_boxed = self.black_box.is_some_and(|file| black_box::open(file, self.version.minor()));
+        black_box::opens(generation, [opened_ns, clock::monotonic_ns(), clock::realtime_ns()]);
+        let pool = Arc::new(Pool::new(self.buffer_bytes, is_boxed));
         let resolve = match self.symbolize {
             Symbolize::Live if FORKED_WHILE_TRACING.load(Ordering::Relaxed) => Resolve::Raw,
             Symbolize::Live => Resolve::Symbols(Box::new(Symbolizer::new())),
@@ -283,13 +333,8 @@ impl Tracer {
         TRACE.fetch_add(1, Ordering::Relaxed);
         RECORD.store(self.record, Ordering::Relaxed);
         thread::begin_trace(TRACE.load(Ordering::Relaxed), || announce(generation));
-        let shared = Arc::new(Shared {
-            pool: pool.clone(),
-            opened: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            advance: AtomicBool::new(false),
-            closed: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(pool.clone()));
+        let (trace, flight) = (targets.sink.is_some(), targets.flight.is_some());
         let opening = Opening {
             version: self.version,
             pool: pool.clone(),
@@ -299,9 +344,10 @@ impl Tracer {
             opened_ns,
             gc_active: WORLD.lock().begin_trace(),
             heap_quantum: self.heap_quantum as u64,
+            memory_every: self.memory_every,
         };
         let period = self.period.max(PERIOD_MIN);
-        let job = Job { shared: shared.clone(), period, input: Some((opening, sink)), outcome: None };
+        let job = Job { shared: shared.clone(), period, input: Some((opening, targets)), outcome: None };
         let slot = Box::into_raw(Box::new(Some(job)));
         // SAFETY: the slot stays until the thread has been joined, and nobody else touches it before; `main` catches panics.
         let spawned = unsafe { os::OwnThread::spawn(writer::main, slot.cast()) };
@@ -311,14 +357,14 @@ impl Tracer {
                 thread::end_trace();
                 // SAFETY: the thread does not exist, so the box is ours again.
                 let job = unsafe { Box::from_raw(slot) };
-                let sink = job.and_then(|job| job.input).map_or_else(|| Box::new(io::sink()) as Sink, |(_, sink)| sink);
-                return Err((StartError::Thread(io::Error::from_raw_os_error(errno)), sink));
+                let none = Targets { sink: None, flight: None };
+                let targets = job.and_then(|job| job.input).map_or(none, |(_, targets)| targets);
+                return Err((StartError::Thread(io::Error::from_raw_os_error(errno)), targets));
             }
         };
         let samples_wanted = self.sample_hz > 0 && samples::prepare();
         let hz = self.sample_hz.clamp(1, SAMPLE_HZ_MAX);
         SAMPLE_PERIOD_NS.store(if samples_wanted { 1_000_000_000 / u64::from(hz) } else { 0 }, Ordering::Relaxed);
-        QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
         POOL.store(Arc::as_ptr(&pool).cast_mut(), Ordering::Release);
         GENERATION.set(generation);
         allocations::begin(&self.allocations);
@@ -331,7 +377,7 @@ impl Tracer {
                 samples::watch(t);
             }
         }
-        Ok(Running { shared, slot, thread: Some(thread) })
+        Ok(Running { shared, slot, thread: Some(thread), trace, flight })
     }
 }
 
@@ -360,6 +406,9 @@ struct Running {
     shared: Arc<Shared>,
     slot: *mut Option<Job>,
     thread: Option<os::OwnThread>,
+    /// Who gets it: a trace that was started and not stopped, a flight recorder, or both.
+    trace: bool,
+    flight: bool,
 }
 
 // SAFETY: the slot belongs to the writer's thread until it is joined, and then to whoever has the value.
@@ -390,26 +439,116 @@ pub(crate) fn stop() -> Result<Stats, StopError> {
     if thread::is_tracers() {
         return Err(StopError::InSink);
     }
-    let running = {
-        let mut state = STATE.lock();
-        match core::mem::replace(&mut *state, State::Busy) {
-            State::Running(running) => running,
-            other => {
-                *state = other;
-                return Err(StopError::NotOn);
+    let mut running = match claim(|running| running.trace) {
+        Some(Some(running)) => running,
+        Some(None) => {
+            *STATE.lock() = State::Idle;
+            return Err(StopError::NotOn);
+        }
+        None => return Err(StopError::NotOn),
+    };
+    let internal = Internal::enter();
+    let (end, state) = if running.flight {
+        running.shared.carry_out(Order::EndTrace);
+        running.trace = false;
+        let end = writer::lock(&running.shared.ended).take();
+        (end, State::Running(running))
+    } else {
+        (finish(running), State::Idle)
+    };
+    *STATE.lock() = state;
+    let Some(end) = end else {
+        let error = io::Error::other("the tracer's thread failed");
+        return Err(StopError::Sink { error, stats: Stats::default() });
+    };
+    let stats = Stats {
+        bytes: end.bytes,
+        generations: end.generations,
+        lost_events_full: end.lost.full,
+        lost_events_reentrant: end.lost.reentrant,
+        lost_samples: end.lost.samples,
+        lost_allocations: end.lost.allocations,
+        stacks_lost: stacks::lost(),
+        unmatched_waits: UNMATCHED.load(Ordering::Relaxed),
+    };
+    drop(internal);
+    drop(end.sink);
+    match end.error {
+        None => Ok(stats),
+        Some(error) => Err(StopError::Sink { error, stats }),
+    }
+}
+
+/// Takes the state to change it, if it is idle (`Some(None)`) or running such as `wanted`. Who has taken it puts one back. `None`, and
+/// nothing is taken, if it is otherwise, or somebody else is changing it.
+fn claim(wanted: impl FnOnce(&Running) -> bool) -> Option<Option<Running>> {
+    let mut state = STATE.lock();
+    let fits = match &*state {
+        State::Idle => true,
+        State::Busy => false,
+        State::Running(running) => wanted(running),
+    };
+    if !fits {
+        return None;
+    }
+    match core::mem::replace(&mut *state, State::Busy) {
+        State::Running(running) => Some(Some(running)),
+        _ => Some(None),
+    }
+}
+
+/// Begins a flight recorder, beside a trace or alone.
+pub(crate) fn start_flight(tracer: Tracer, ring: Arc<Ring>) -> Result<(), StartError> {
+    if tracer.version < Version::Go123 {
+        return Err(StartError::Version(tracer.version));
+    }
+    if thread::is_tracers() {
+        return Err(StartError::InSink);
+    }
+    match claim(|running| !running.flight) {
+        None => Err(StartError::AlreadyOn),
+        Some(None) => tracer.begin_state(None, Some(ring)),
+        Some(Some(mut running)) => {
+            let _internal = Internal::enter();
+            running.shared.carry_out(Order::Flight(Some(ring)));
+            running.flight = true;
+            *STATE.lock() = State::Running(running);
+            Ok(())
+        }
+    }
+}
+
+/// Ends the flight recorder. A trace beside it goes on.
+pub(crate) fn stop_flight() {
+    // From inside of a sink it would wait for itself: then it goes on, and keeps what nobody can ask for.
+    if thread::is_tracers() {
+        return;
+    }
+    // Somebody who starts or stops a trace meanwhile is done soon.
+    while matches!(*STATE.lock(), State::Busy) {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    let state = match claim(|running| running.flight) {
+        // In the child of a fork, where it is not on.
+        None => return,
+        Some(None) => State::Idle,
+        Some(Some(mut running)) => {
+            let _internal = Internal::enter();
+            running.flight = false;
+            if running.trace {
+                running.shared.carry_out(Order::Flight(None));
+                State::Running(running)
+            } else {
+                drop(finish(running));
+                State::Idle
             }
         }
     };
-    let (sink, result) = match Internal::enter() {
-        Some(_internal) => finish(running),
-        None => finish(running),
-    };
-    *STATE.lock() = State::Idle;
-    drop(sink);
-    result
+    *STATE.lock() = state;
 }
 
-fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
+/// Ends tracing. What came of the trace, if one was on and the writer's thread did not fail.
+fn finish(mut running: Running) -> Option<TraceEnd> {
     running.shared.stop.store(true, Ordering::Release);
     running.shared.pool.bell.ring();
     if let Some(thread) = running.thread.take() {
@@ -424,29 +563,16 @@ fn finish(mut running: Running) -> (Sink, Result<Stats, StopError>) {
     }
     // The writer is gone, the generation closed and every section ended: nobody uses the pool.
     POOL.store(core::ptr::null_mut(), Ordering::Release);
+    black_box::close();
     // SAFETY: the thread has been joined, so the box is ours.
     let job = unsafe { Box::from_raw(running.slot) };
     let Some(outcome) = job.and_then(|job| job.outcome) else {
         // How far it came is known by the threads that were there.
         LAST_GENERATION.fetch_max(thread::last_adopted() + 1, Ordering::Relaxed);
-        let error = io::Error::other("the tracer's thread failed");
-        return (Box::new(io::sink()), Err(StopError::Sink { error, stats: Stats::default() }));
+        return None;
     };
     LAST_GENERATION.fetch_add(outcome.generations + 1, Ordering::Relaxed);
-    let stats = Stats {
-        bytes: outcome.bytes,
-        generations: outcome.generations,
-        lost_events_full: outcome.lost.full,
-        lost_events_reentrant: outcome.lost.reentrant,
-        lost_samples: outcome.lost.samples,
-        lost_allocations: outcome.lost.allocations,
-        stacks_lost: stacks::lost(),
-        unmatched_waits: UNMATCHED.load(Ordering::Relaxed),
-    };
-    match outcome.error {
-        None => (outcome.sink, Ok(stats)),
-        Some(error) => (outcome.sink, Err(StopError::Sink { error, stats })),
-    }
+    outcome.trace
 }
 
 /// Asks for the open generation to be closed now, and waits until it has been written. Does nothing when tracing is off, or is
@@ -469,18 +595,17 @@ pub(crate) fn flush() {
     }
 }
 
-extern "C" fn nothing() {}
-
 /// Has the tracer told of forks, from the first call on. May allocate, in libc.
 pub(crate) fn watch_forks() {
-    os::on_fork(nothing, nothing, in_child);
+    os::on_fork(thread::forks, thread::forked, in_child);
 }
 
 /// In the child of a `fork`: it is not traced, and its tracer is as new.
-extern "C" fn in_child() {
+pub(crate) extern "C" fn in_child() {
     // Numbers of generations are not used twice: the next one comes after all that any thread was in.
     LAST_GENERATION.fetch_max(thread::last_adopted().max(GENERATION.get()) + 1, Ordering::Relaxed);
     GENERATION.set(0);
+    black_box::close();
     allocations::end();
     super::section::CLOSING.store(0, Ordering::Relaxed);
     POOL.store(core::ptr::null_mut(), Ordering::Relaxed);
@@ -514,6 +639,8 @@ pub enum StartError {
     AlreadyOn,
     /// The tracer does not write this version of the format.
     Version(Version),
+    /// A trace's own writer cannot start another.
+    InSink,
     /// The system has no memory for the tracer's own needs.
     OutOfMemory,
     /// The process has used up the numbers of generations: after 8 years of one-second generations.
@@ -528,6 +655,7 @@ impl fmt::Display for StartError {
             StartError::AlreadyOn => write!(f, "tracing is already on: call stop first"),
             StartError::Version(v) => write!(f, "format version 1.{} cannot be written: use 1.23 or later", v.minor()),
             StartError::Exhausted => write!(f, "this process has no generation numbers left"),
+            StartError::InSink => write!(f, "a trace's own writer cannot start another"),
             StartError::OutOfMemory => write!(f, "no memory for the tracer"),
             StartError::Thread(e) => write!(f, "the tracer's thread could not be made: {e}"),
         }

@@ -179,7 +179,7 @@ fn series_are_ours(data: &[u8]) -> bool {
             fields.number()?;
             fields.number()?;
         }
-        let ours = name.starts_with(b"heap.") || name.starts_with(series::GC_PREFIX.as_bytes());
+        let ours = series::PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
         Some((ours, fields.rest.is_empty()))
     };
     loop {

@@ -28,6 +28,7 @@ mod anonymize;
 mod convert;
 mod cut;
 mod merge;
+mod recover;
 #[cfg(feature = "symbolize")]
 mod symbolize;
 
@@ -44,6 +45,7 @@ pub use anonymize::anonymize;
 pub use convert::convert;
 pub use cut::{Window, cut};
 pub use merge::merge;
+pub use recover::{Parts, RecoverReport, recover};
 #[cfg(feature = "symbolize")]
 pub use symbolize::{Binaries, ModuleReport, SymbolizeReport, symbolize};
 

@@ -3,6 +3,7 @@
 //! Under Miri, which has no `mmap` with alignment, the pages come from `std::alloc` instead.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The alignment and granularity of everything here. Larger than the page of every supported target, so that it is a constant.
 pub(crate) const GRANULE_BYTES: usize = 64 << 10;
@@ -21,7 +22,17 @@ pub(crate) fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
     if REFUSE.get() > 0 && refuse() {
         return None;
     }
-    imp::map(bytes, align)
+    let at = imp::map(bytes, align)?;
+    MAPPED.fetch_add(bytes as u64, Ordering::Relaxed);
+    Some(at)
+}
+
+/// Bytes that are mapped through here. Written by any thread.
+static MAPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many bytes are mapped for the tracer's own use and for GC heaps, resident or not.
+pub(crate) fn mapped_bytes() -> u64 {
+    MAPPED.load(Ordering::Relaxed)
 }
 
 std::thread_local! {
@@ -58,8 +69,62 @@ pub(crate) fn refuse_after(grants: Option<u32>) {
 /// # Safety
 /// `at` and `bytes` must be those of one [`map`] call, and nothing may use the memory any more.
 pub(crate) unsafe fn unmap(at: NonNull<u8>, bytes: usize, align: usize) {
+    MAPPED.fetch_sub(bytes as u64, Ordering::Relaxed);
     // SAFETY: the caller's.
     unsafe { imp::unmap(at, bytes, align) }
+}
+
+/// Maps `bytes` of a file from `offset` on (both whole pages), shared with whoever else maps it, and reserves the first
+/// `reserved` of them on the disk. The file grows as needed. `None` if the system refuses any of it.
+pub(crate) fn map_file(file: i32, offset: usize, bytes: usize, reserved: usize) -> Option<NonNull<u8>> {
+    if !reserve_file(file, offset, reserved) {
+        return None;
+    }
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    {
+        let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+        let args = [0, bytes, prot, libc::MAP_SHARED as usize, file as usize, offset];
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches no existing memory.
+        let r = unsafe { super::raw::syscall6(libc::SYS_mmap, args) };
+        if r < 0 { None } else { NonNull::new(core::ptr::with_exposed_provenance_mut(r as usize)) }
+    }
+    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    {
+        let _ = (bytes, offset);
+        None
+    }
+}
+
+/// Device and inode of an open file: whether it is still the one that it was. Async-signal-safe.
+pub(crate) fn file_identity(file: i32) -> Option<(u64, u64)> {
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    {
+        // SAFETY: all-zero is a valid stat.
+        let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+        let args = [file as usize, (&raw mut stat).expose_provenance(), 0, 0, 0, 0];
+        // SAFETY: the kernel writes a stat there.
+        let r = unsafe { super::raw::syscall6(libc::SYS_fstat, args) };
+        (r == 0).then_some((stat.st_dev, stat.st_ino))
+    }
+    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    {
+        let _ = file;
+        None
+    }
+}
+
+/// Has the system keep room for `bytes` of a file from `offset` on, and makes the file so long. Async-signal-safe.
+pub(crate) fn reserve_file(file: i32, offset: usize, bytes: usize) -> bool {
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    {
+        // SAFETY: no memory is involved.
+        unsafe { super::raw::syscall6(libc::SYS_fallocate, [file as usize, 0, offset, bytes, 0, 0]) == 0 }
+    }
+    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    {
+        let _ = (file, offset, bytes);
+        false
+    }
 }
 
 #[cfg(all(unix, not(miri)))]

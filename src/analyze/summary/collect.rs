@@ -16,7 +16,7 @@ use crate::analyze::states::{Change, Span, States};
 use crate::analyze::tally::{ByName, ByStack};
 use crate::analyze::times::{Times, TimesBySlot};
 use crate::analyze::user::UserEvents;
-use crate::analyze::{Damage, FOREVER};
+use crate::analyze::{Damage, FOREVER, is_native};
 use crate::format::Kind;
 use crate::format::private::meta;
 use crate::read::{
@@ -54,6 +54,7 @@ pub(super) struct Collect {
     syscall_names: IdHashMap<StringKey>,
     without_proc: IdHashMap<u64>,
     scheduling: Dist,
+    native: bool,
     samples: IdHashMap<u64>,
     sampled: u64,
     times: TimesBySlot,
@@ -96,6 +97,7 @@ impl Collect {
             syscall_names: IdHashMap::default(),
             without_proc: IdHashMap::default(),
             scheduling: Dist::default(),
+            native: false,
             samples: IdHashMap::default(),
             sampled: 0,
             times: TimesBySlot::default(),
@@ -162,6 +164,7 @@ impl Collect {
         // The last `Sync` ends the trace and has an empty generation.
         if !g.bytes().is_empty() {
             self.generations += 1;
+            self.native |= is_native(g);
             self.private(g);
         }
         if self.origin.begin_unix_ns.is_none() {
@@ -248,6 +251,8 @@ impl Collect {
                 self.reasons.add(span.reason, ns);
                 self.waits.add(span.reason, span.stack, span.begin, ns);
             }
+            // A native thread is not seen to wait where it comes back from a call.
+            GoState::Runnable if span.from == GoState::Syscall && self.native => {}
             GoState::Runnable => self.scheduling.add(ns),
             GoState::Syscall => self.call(span, ns),
             _ => {}

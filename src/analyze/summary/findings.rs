@@ -100,7 +100,8 @@ fn damaged(s: &Summary) -> Option<Finding> {
 
 fn lost_events(s: &Summary) -> Option<Finding> {
     let (events, samples) = (s.losses.events, s.losses.samples);
-    if events + samples == 0 {
+    // A sample now and then is lost where two fall together, and changes nothing.
+    if events == 0 && samples * 100 < s.cpu.samples.max(1) {
         return None;
     }
     let share = events as f64 / (events + s.events.total).max(1) as f64;

@@ -96,7 +96,7 @@ impl Origin {
     /// Whether a native program wrote it by way of this crate.
     #[must_use]
     pub fn is_native(&self) -> bool {
-        self.writer.as_deref().is_some_and(|w| w.starts_with("exectrace"))
+        self.writer.as_deref().is_some_and(super::is_our_writer)
     }
 }
 

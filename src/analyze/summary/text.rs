@@ -3,11 +3,12 @@
 //! Sections without content are left out. Tables have one line for an entry, the worst first, and say how much they leave
 //! out.
 
-use super::{Blocked, Collector, Group, Named, Severity, Summary, Weighted};
+use super::{Blocked, Collector, Group, Named, SeriesRange, Severity, Summary, Weighted};
 use crate::analyze::dist::Durations;
 use crate::analyze::frames::short_func;
 use crate::analyze::heap::Heap;
 use crate::analyze::units::{Bytes, Count, Ns, Percent};
+use crate::format::private::series;
 use std::fmt::{self, Display, Formatter};
 
 /// Lines of a table on the page; JSON has more.
@@ -23,7 +24,10 @@ impl Display for Summary {
         if let Some(heap) = &self.heap {
             heap_lines(f, heap)?;
         }
-        for s in &self.series {
+        // The parts of the heap, if there are several. The others are for `heap why-rss`.
+        let is_gc = |s: &&SeriesRange| s.name.starts_with(series::GC_PREFIX);
+        let parts = self.series.iter().filter(|s| is_gc(s) || s.name == series::NATIVE_HEAP);
+        for s in parts.filter(|_| self.series.iter().any(|s| is_gc(&s))) {
             let v = |v: i64| Value(&s.name, v);
             writeln!(f, "{:11}{}: start {}, max {}, end {}", "", s.name, v(s.start), v(s.max), v(s.end))?;
         }

@@ -7,8 +7,8 @@
 //! `MSG_WAITALL`, low-water marks and large sends short.
 
 use core::ffi::c_int;
-use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicI32, AtomicU8};
 
 use crate::sys::raw::syscall6;
 
@@ -57,6 +57,70 @@ pub(super) fn made_socket(fd: c_int, nonblocking: bool) {
 pub(super) fn set_nonblocking(fd: c_int, nonblocking: bool) {
     if kind(fd).is_some_and(|kind| matches!(kind.load(Relaxed), BLOCKING | NONBLOCKING)) {
         made_socket(fd, nonblocking);
+    }
+}
+
+/// In place of a descriptor.
+pub(in crate::hook) const NONE: c_int = -1;
+
+/// Descriptors that are not the program's: the preload library's file. Written by that library; a free place has [`NONE`].
+static KEPT: [AtomicI32; 4] = [const { AtomicI32::new(NONE) }; 4];
+
+/// Enters a descriptor that the program must not close, and says at which place.
+pub(in crate::hook) fn keep(fd: c_int) -> Option<usize> {
+    KEPT.iter().position(|place| place.compare_exchange(NONE, fd, Relaxed, Relaxed).is_ok())
+}
+
+/// The descriptor at a place.
+pub(in crate::hook) fn kept(place: usize) -> c_int {
+    KEPT[place].load(Relaxed)
+}
+
+/// Enters another descriptor at a place, or [`NONE`].
+pub(in crate::hook) fn set_kept(place: usize, fd: c_int) {
+    KEPT[place].store(fd, Relaxed);
+}
+
+/// Frees all places; what was there.
+pub(in crate::hook) fn take_kept() -> impl Iterator<Item = c_int> {
+    KEPT.iter().map(|place| place.swap(NONE, Relaxed)).filter(|&fd| fd > NONE)
+}
+
+/// Whether a descriptor is not the program's.
+#[inline]
+pub(super) fn is_kept(fd: c_int) -> bool {
+    fd > NONE && KEPT.iter().any(|place| place.load(Relaxed) == fd)
+}
+
+/// The program takes this number for a file of its own: what is kept under it gets another one.
+pub(super) fn make_way(fd: c_int) {
+    for place in KEPT.iter().filter(|place| fd > NONE && place.load(Relaxed) == fd) {
+        let (what, from) = (libc::F_DUPFD_CLOEXEC as usize, fd as usize + 1);
+        // SAFETY: no memory is involved.
+        let new = unsafe { syscall6(libc::SYS_fcntl, [fd as usize, what, from, 0, 0, 0]) };
+        if new >= 0 {
+            place.store(new as c_int, Relaxed);
+        }
+    }
+}
+
+/// Calls `each` with the parts of `first..=last` that are the program's, in order. What one of them returns that is not 0
+/// ends it.
+pub(super) fn without_kept(first: u32, last: u32, mut each: impl FnMut(u32, u32) -> c_int) -> c_int {
+    let mut from = first;
+    loop {
+        let next = KEPT.iter().map(|place| place.load(Relaxed)).filter_map(|fd| u32::try_from(fd).ok());
+        let Some(kept) = next.filter(|fd| (from..=last).contains(fd)).min() else { return each(from, last) };
+        if from < kept {
+            let result = each(from, kept - 1);
+            if result != 0 {
+                return result;
+            }
+        }
+        if kept == last {
+            return 0;
+        }
+        from = kept + 1;
     }
 }
 
@@ -143,6 +207,34 @@ mod tests {
         assert!(!waits(file.as_raw_fd(), libc::POLLIN));
         set_nonblocking(file.as_raw_fd(), false);
         assert!(!blocks(file.as_raw_fd()));
+    }
+
+    #[test]
+    fn what_is_kept_is_left_out_of_a_range() {
+        let parts = |first, last| {
+            let mut parts = Vec::new();
+            assert_eq!(
+                without_kept(first, last, |a, b| {
+                    parts.push((a, b));
+                    0
+                }),
+                0
+            );
+            parts
+        };
+        assert_eq!(parts(3, u32::MAX), [(3, u32::MAX)]);
+        let places = [10, 12].map(|fd| keep(fd).expect("a place"));
+        assert!(is_kept(10) && is_kept(12) && !is_kept(11) && !is_kept(NONE));
+        assert_eq!(parts(3, u32::MAX), [(3, 9), (11, 11), (13, u32::MAX)]);
+        assert_eq!(parts(10, 12), [(11, 11)]);
+        assert_eq!(parts(12, 12), []);
+        assert_eq!(parts(5, 9), [(5, 9)]);
+        // The first failure is the answer.
+        assert_eq!(without_kept(3, 20, |_, b| if b == 9 { 0 } else { -1 }), -1);
+        for place in places {
+            set_kept(place, NONE);
+        }
+        assert!(!is_kept(10));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use core::ffi::{c_int, c_uint, c_ulong};
 use libc::{epoll_event, iovec, loff_t, mode_t, off_t};
 
 use super::descriptor;
-use super::real::{Ptr, Str, as_syscall, call, hooks, recorded};
+use super::real::{Ptr, Str, as_syscall, call, hooks, recorded, set_errno};
 use super::sockets::as_network;
 
 hooks! {
@@ -130,6 +130,11 @@ recorded! {
 /// # Safety
 /// As for the real function.
 pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
+    if descriptor::is_kept(fd) {
+        // The program has no such file.
+        set_errno(libc::EBADF);
+        return -1;
+    }
     // Before the call: afterwards another thread may have the number already.
     descriptor::forget(fd);
     as_syscall!(close, real::close(fd))
@@ -141,7 +146,10 @@ pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
 /// As for the real function.
 pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     descriptor::forget_range(first, last);
-    as_syscall!(close_range, real::close_range(first, last, flags))
+    if first > last {
+        return call!(real::close_range(first, last, flags));
+    }
+    descriptor::without_kept(first, last, |first, last| as_syscall!(close_range, real::close_range(first, last, flags)))
 }
 
 /// `closefrom`.
@@ -149,8 +157,13 @@ pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: 
 /// # Safety
 /// As for the real function.
 pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
-    descriptor::forget_range(first.max(0) as u32, u32::MAX);
-    as_syscall!(close_range, real::closefrom(first))
+    let from = first.max(0) as u32;
+    descriptor::forget_range(from, u32::MAX);
+    let close = |first, last| as_syscall!(close_range, real::close_range(first, last, 0));
+    if descriptor::without_kept(from, u32::MAX, close) != 0 {
+        // A kernel without that call: libc has another way, which leaves nothing open.
+        as_syscall!(close_range, real::closefrom(first))
+    }
 }
 
 /// `dup2`; not recorded, but the number is another file from now on.
@@ -159,6 +172,7 @@ pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
 /// As for the real function.
 pub unsafe extern "C-unwind" fn dup2(from: c_int, to: c_int) -> c_int {
     descriptor::forget(to);
+    descriptor::make_way(to);
     call!(real::dup2(from, to))
 }
 
@@ -168,6 +182,7 @@ pub unsafe extern "C-unwind" fn dup2(from: c_int, to: c_int) -> c_int {
 /// As for the real function.
 pub unsafe extern "C-unwind" fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int {
     descriptor::forget(to);
+    descriptor::make_way(to);
     call!(real::dup3(from, to, flags))
 }
 

@@ -4,18 +4,11 @@ use core::ffi::{c_int, c_uint};
 
 use libc::off_t;
 
-use super::real::{Ptr, hooks};
+use super::real::{Ptr, as_syscall, hooks, recorded};
+use crate::record::allocations::{self, MAPPING_BYTES_MIN};
 
 hooks! {
     plain {
-        fn mmap(at: Ptr, len: usize, access: c_int, flags: c_int, fd: c_int, offset: off_t) -> Ptr
-            = mmap, else sys(libc::SYS_mmap);
-        fn mmap64(at: Ptr, len: usize, access: c_int, flags: c_int, fd: c_int, offset: off_t) -> Ptr
-            = mmap, else sys(libc::SYS_mmap);
-        fn munmap(at: Ptr, len: usize) -> c_int = munmap, else sys(libc::SYS_munmap);
-        // Variadic in C.
-        fn mremap(at: Ptr, len: usize, new_len: usize, flags: c_int, to: Ptr) -> Ptr
-            = mremap, else sys(libc::SYS_mremap);
         fn mprotect(at: Ptr, len: usize, access: c_int) -> c_int = mprotect, else sys(libc::SYS_mprotect);
         fn madvise(at: Ptr, len: usize, advice: c_int) -> c_int = madvise, else sys(libc::SYS_madvise);
         fn posix_madvise(at: Ptr, len: usize, advice: c_int) -> c_int = madvise, else code;
@@ -31,5 +24,60 @@ hooks! {
         fn shmat(id: c_int, at: Ptr, flags: c_int) -> Ptr = shmat;
         fn shmdt(at: Ptr) -> c_int = shmdt;
     }
-    own {}
+    own {
+        fn mmap(at: Ptr, len: usize, access: c_int, flags: c_int, fd: c_int, offset: off_t) -> Ptr,
+            else sys(libc::SYS_mmap);
+        fn mmap64(at: Ptr, len: usize, access: c_int, flags: c_int, fd: c_int, offset: off_t) -> Ptr,
+            else sys(libc::SYS_mmap);
+        fn munmap(at: Ptr, len: usize) -> c_int, else sys(libc::SYS_munmap);
+        // Variadic in C.
+        fn mremap(at: Ptr, len: usize, new_len: usize, flags: c_int, to: Ptr) -> Ptr, else sys(libc::SYS_mremap);
+    }
+}
+
+recorded! {
+    fn mmap(at: Ptr, len: usize, access: c_int, flags: c_int, fd: c_int, offset: off_t) -> Ptr {
+        tell_of_fixed(at, len, flags);
+        mapped(as_syscall!(mmap, real::mmap(at, len, access, flags, fd, offset)), len)
+    }
+
+    fn mmap64(at: Ptr, len: usize, access: c_int, flags: c_int, fd: c_int, offset: off_t) -> Ptr {
+        tell_of_fixed(at, len, flags);
+        mapped(as_syscall!(mmap, real::mmap64(at, len, access, flags, fd, offset)), len)
+    }
+
+    fn munmap(at: Ptr, len: usize) -> c_int {
+        unmapping(at, len);
+        as_syscall!(munmap, real::munmap(at, len))
+    }
+
+    fn mremap(at: Ptr, len: usize, new_len: usize, flags: c_int, to: Ptr) -> Ptr {
+        unmapping(at, len);
+        mapped(as_syscall!(mremap, real::mremap(at, len, new_len, flags, to)), new_len)
+    }
+}
+
+/// The program has mapped `len` bytes at `at`, if that is no failure.
+#[inline(always)]
+fn mapped(at: Ptr, len: usize) -> Ptr {
+    if len >= MAPPING_BYTES_MIN && at.addr() != libc::MAP_FAILED.addr() {
+        allocations::mapped(at.addr(), len);
+    }
+    at
+}
+
+#[inline(always)]
+fn unmapping(at: Ptr, len: usize) {
+    // Also of what is small: it may be a part of what was told of.
+    if len > 0 {
+        allocations::unmapping(at.addr(), len);
+    }
+}
+
+/// What is mapped at a given place takes the place of what was there.
+#[inline(always)]
+fn tell_of_fixed(at: Ptr, len: usize, flags: c_int) {
+    if flags & libc::MAP_FIXED != 0 {
+        unmapping(at, len);
+    }
 }

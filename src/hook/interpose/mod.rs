@@ -9,7 +9,8 @@
 //! What every hook keeps to:
 //! 1. **The program's call is made as the program wrote it**: once, with its arguments, and `errno` and the result are
 //!    handed back as they come. A question to the kernel that is needed besides goes around libc and leaves `errno`
-//!    alone. (The calls of `poll` and the locks that are tried first say why that is the same.)
+//!    alone. (The calls of `poll` and the locks that are tried first say why that is the same. Descriptors that belong to the preload
+//!    library are no descriptors to the program, which did not open them: it cannot close them.)
 //! 2. **Nothing is pending across it.** No guard, no destructor, no lock: `pthread_cancel` and `longjmp` leave a hook
 //!    in the middle, and so it must be possible to leave it. All hooks are `C-unwind`, and the real call stands in
 //!    their own body (see `real`).
@@ -22,7 +23,7 @@
 //!    handlers. The tracer takes a new call or wait as the end of one that is still open, and does not mind the end of
 //!    one that is not.
 
-mod descriptor;
+pub(super) mod descriptor;
 mod real;
 mod waiters;
 

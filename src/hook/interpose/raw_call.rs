@@ -57,8 +57,14 @@ pub unsafe extern "C-unwind" fn syscall(
         thread::unblock();
         return result;
     }
+    // These two as their libc functions do it.
     if n == libc::SYS_close {
-        super::descriptor::forget(a as i32);
+        // SAFETY: the caller's promise to `syscall`.
+        return c_long::from(unsafe { super::files::close(a as i32) });
+    }
+    if n == libc::SYS_close_range {
+        // SAFETY: the caller's promise to `syscall`.
+        return c_long::from(unsafe { super::files::close_range(a as u32, b as u32, c as i32) });
     }
     let entry = syscall::begin(SyscallName::from_raw(n));
     let result = call!(real::syscall(n, a, b, c, d, e, f));

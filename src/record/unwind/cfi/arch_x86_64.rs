@@ -34,30 +34,25 @@ pub(in super::super) unsafe extern "C" fn capture(out: *mut usize, len: usize, b
     )
 }
 
-/// The caller's registers, as they are after this call.
+/// The registers of the function that this is inlined into, here. In registers, not by way of memory: what is written in words and read
+/// in pairs waits for the writes.
 #[inline(always)]
 pub(in super::super) fn here() -> Registers {
-    let mut r = Registers { pc: 0, sp: 0, fp: 0, lr: 0 };
-    // SAFETY: `r` may be written.
-    unsafe { here_raw(&mut r) };
-    r
-}
-
-/// # Safety
-/// `to` must be valid for a write.
-#[unsafe(naked)]
-unsafe extern "C" fn here_raw(to: &mut Registers) {
-    core::arch::naked_asm!(
-        "mov rax, [rsp]",
-        "mov [rdi + {pc}], rax",
-        "lea rax, [rsp + 8]",
-        "mov [rdi + {sp}], rax",
-        "mov [rdi + {fp}], rbp",
-        "ret",
-        pc = const offset_of!(Registers, pc),
-        sp = const offset_of!(Registers, sp),
-        fp = const offset_of!(Registers, fp),
-    )
+    let (pc, sp, fp): (usize, usize, usize);
+    // SAFETY: reads registers. The address is that of the instruction behind, so the one before it is the first of these, where the
+    // stack pointer is what it is at the second.
+    unsafe {
+        core::arch::asm!(
+            "lea {pc}, [rip]",
+            "mov {sp}, rsp",
+            "mov {fp}, rbp",
+            pc = out(reg) pc,
+            sp = out(reg) sp,
+            fp = out(reg) fp,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    Registers { pc, sp, fp, lr: 0 }
 }
 
 /// The registers of the code that a signal interrupted.

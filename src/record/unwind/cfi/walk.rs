@@ -63,20 +63,10 @@ impl Stack {
 /// # Safety
 /// `at` must be the aligned address of a mapped word.
 #[inline(always)]
-unsafe fn load(at: usize) -> usize {
+pub(super) unsafe fn load(at: usize) -> usize {
     // Volatile: these are other functions' locals, about which the compiler must not reason.
     // SAFETY: the caller's.
     unsafe { core::ptr::with_exposed_provenance::<usize>(at).read_volatile() }
-}
-
-/// Whether the words that an earlier walk read still have the values that it read: then a walk from the same registers finds the same.
-///
-/// # Safety
-/// A walk must have read all of them that began with the stack pointer where it stands now, on a stack of the same bounds.
-#[inline(always)]
-pub(super) unsafe fn remembered(words: &[(usize, usize)]) -> bool {
-    // SAFETY: invariant 1, as for that walk: the words lie between the stack pointer (less the red zone) and the upper bound.
-    words.iter().all(|&(at, value)| unsafe { load(at) } == value)
 }
 
 /// The tail of `arch::capture`: the caller's registers as arguments.

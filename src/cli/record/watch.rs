@@ -1,0 +1,274 @@
+//! Watches the program while it runs, and takes a snapshot of its trace when something goes wrong: before memory runs out, say.
+//!
+//! It looks from outside, a few times a second, at what the system says of the process and its control group: nothing of that
+//! costs the program anything. A snapshot is of what the program has written by then, which is everything up to the last generation.
+
+use super::spool::{self, Names, Raw, Spool};
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(100);
+/// Over how long the growth of the resident memory is taken.
+const GROWTH_LOOKS: usize = 10;
+
+/// When to take a snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition {
+    /// Resident memory above so many bytes.
+    Rss(u64),
+    /// Resident memory growing by so many bytes a second.
+    Growth(u64),
+    /// Memory of the control group above this share of its limit (`memory.high` or `memory.max`, the lower), in percent.
+    Cgroup(f64),
+    /// The control group's `memory.events` tell of a limit that was reached.
+    CgroupEvents,
+    /// Some task waited for memory for more than this share of the last ten seconds, in percent.
+    Pressure(f64),
+    /// This command got SIGUSR2.
+    Signal,
+}
+
+impl Condition {
+    /// Parses `rss=512MiB`, `growth=50MiB/s`, `cgroup=90%`, `cgroup-events`, `psi=10%`, `signal`.
+    pub fn parse(text: &str) -> Result<Condition, String> {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let bytes =
+            || bytes(value.strip_suffix("/s").unwrap_or(value)).ok_or(format!("{value:?} is no size such as 512MiB"));
+        let percent = || {
+            let number = value.strip_suffix('%').unwrap_or(value).parse::<f64>().ok();
+            number.filter(|p| *p > 0.0).ok_or(format!("{value:?} is no share such as 90%"))
+        };
+        match name {
+            "rss" => bytes().map(Condition::Rss),
+            "growth" => bytes().map(Condition::Growth),
+            "cgroup" => percent().map(Condition::Cgroup),
+            "psi" => percent().map(Condition::Pressure),
+            "cgroup-events" if value.is_empty() => Ok(Condition::CgroupEvents),
+            "signal" if value.is_empty() => Ok(Condition::Signal),
+            _ => {
+                Err("expected rss=SIZE, growth=SIZE/s, cgroup=PERCENT, cgroup-events, psi=PERCENT or signal".to_owned())
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Condition::Rss(_) => "rss",
+            Condition::Growth(_) => "growth",
+            Condition::Cgroup(_) => "cgroup",
+            Condition::CgroupEvents => "cgroup-events",
+            Condition::Pressure(_) => "psi",
+            Condition::Signal => "signal",
+        }
+    }
+}
+
+/// A number of bytes with or without a unit.
+pub fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit: u64 = match text[digits.len()..].trim() {
+        "" | "B" => 1,
+        "KiB" | "K" | "k" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok().filter(|&n| n > 0)?.checked_mul(unit)
+}
+
+/// What to do when.
+pub struct Plan {
+    pub conditions: Vec<Condition>,
+    pub cooldown: Duration,
+    /// How many snapshots are kept: those with the highest scores.
+    pub keep: usize,
+    /// A command that is run with each snapshot's path.
+    pub then: Option<String>,
+    pub output: PathBuf,
+    pub names: Names,
+    pub quiet: bool,
+}
+
+/// The watch on a process, until it ends.
+pub struct Watch {
+    plan: Plan,
+    spool: Spool,
+    process: u32,
+    /// Somebody asked for a snapshot.
+    asked: Arc<AtomicBool>,
+    /// Resident bytes, the last looks'.
+    rss: VecDeque<u64>,
+    events: Option<u64>,
+    last: Option<Instant>,
+    taken: Vec<(u64, PathBuf)>,
+}
+
+impl Watch {
+    pub fn new(plan: Plan, spool: Spool, process: u32, asked: Arc<AtomicBool>) -> Watch {
+        let (rss, taken) = (VecDeque::new(), Vec::new());
+        Watch { plan, spool, process, asked, rss, events: None, last: None, taken }
+    }
+
+    /// Watches until `over`. Returns the snapshots that were kept, the worst first.
+    pub fn run(mut self, over: &AtomicBool) -> Vec<PathBuf> {
+        while !over.load(Ordering::Acquire) {
+            std::thread::sleep(LOOK);
+            // Looked at each time, so that rates and counts are those of the time between two looks.
+            let found = self.look();
+            let asked = self.asked.swap(false, Ordering::AcqRel);
+            let found = if asked { Some((Condition::Signal, 100)) } else { found };
+            let cool = asked || self.last.is_none_or(|last| last.elapsed() >= self.plan.cooldown);
+            if let Some((condition, score)) = found.filter(|_| cool) {
+                self.last = Some(Instant::now());
+                self.take(&condition, score);
+            }
+        }
+        self.taken.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+        self.taken.into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// The worst of the conditions that hold, and its score: how much of the limit it is, in percent.
+    fn look(&mut self) -> Option<(Condition, u64)> {
+        let rss = resident(self.process)?;
+        self.rss.push_back(rss);
+        let before = if self.rss.len() > GROWTH_LOOKS { self.rss.pop_front() } else { None };
+        let cgroup = Cgroup::of(self.process);
+        let events = cgroup.as_ref().and_then(Cgroup::events);
+        let more = events.zip(self.events).is_some_and(|(now, before)| now > before);
+        self.events = events.or(self.events);
+        let score = |condition: &Condition| -> Option<u64> {
+            let share = match *condition {
+                Condition::Rss(limit) => rss as f64 / limit as f64,
+                Condition::Growth(limit) => rss.saturating_sub(before?) as f64 / limit as f64,
+                Condition::Cgroup(percent) => cgroup.as_ref()?.share()? * 100.0 / percent,
+                Condition::CgroupEvents => f64::from(u8::from(more)),
+                Condition::Pressure(percent) => pressure(cgroup.as_ref())? / percent,
+                Condition::Signal => 0.0,
+            };
+            (share >= 1.0).then_some((share * 100.0) as u64)
+        };
+        let scored = self.plan.conditions.iter().filter_map(|c| Some((c.clone(), score(c)?)));
+        scored.max_by_key(|(_, score)| *score)
+    }
+
+    fn take(&mut self, condition: &Condition, score: u64) {
+        let raws = self.spool.raws().unwrap_or_default();
+        // The program that the process runs now.
+        let Some(raw) = raws.iter().rfind(|raw| raw.process == self.process) else { return };
+        let n = self.taken.len() + 1;
+        let path = self.path(n, condition, score);
+        let said = match snapshot(raw, &path, &self.plan.names) {
+            Ok(true) => format!("exectrace: {} at {score} % of its limit: {}", condition.name(), path.display()),
+            Ok(false) => return,
+            Err(e) => format!("exectrace: {} at {score} % of its limit, and no snapshot: {e}", condition.name()),
+        };
+        if !self.plan.quiet {
+            eprintln!("{said}");
+        }
+        self.taken.push((score, path.clone()));
+        if let Some(command) = &self.plan.then {
+            // What it does and says is its user's affair.
+            let _ = Command::new("sh").arg("-c").arg(format!("{command} \"$1\"")).arg("sh").arg(&path).status();
+        }
+        if self.taken.len() > self.plan.keep
+            && let Some(least) = (0..self.taken.len()).min_by_key(|&i| self.taken[i].0)
+        {
+            let (_, path) = self.taken.remove(least);
+            // It is one too many; that it could not be removed harms nobody.
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// `app.snapshot-rss-104.trace`; with a number where that is taken.
+    fn path(&self, n: usize, condition: &Condition, score: u64) -> PathBuf {
+        let stem = self.plan.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = |more: &str| {
+            let name = format!("{stem}.snapshot-{}-{score:03}{more}.trace", condition.name());
+            self.plan.output.with_file_name(name)
+        };
+        let first = name("");
+        if first.exists() { name(&format!("-{n}")) } else { first }
+    }
+}
+
+/// Makes a trace of what a process has written so far. False if that is nothing yet.
+fn snapshot(raw: &Raw, path: &Path, names: &Names) -> Result<bool, exectrace::rewrite::Error> {
+    Ok(spool::finish(raw, path, names, true)?.is_some())
+}
+
+fn resident(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+/// A control group of version 2.
+struct Cgroup {
+    dir: PathBuf,
+}
+
+impl Cgroup {
+    fn of(process: u32) -> Option<Cgroup> {
+        let text = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+        // Set where control groups are mounted elsewhere, and in tests.
+        let root = std::env::var_os("EXECTRACE_CGROUP_ROOT").unwrap_or("/sys/fs/cgroup".into());
+        Some(Cgroup { dir: Path::new(&root).join(path.trim_start_matches('/')) })
+    }
+
+    fn number(&self, file: &str) -> Option<u64> {
+        fs::read_to_string(self.dir.join(file)).ok()?.trim().parse().ok()
+    }
+
+    /// How much of its limit is used; `None` where there is none.
+    fn share(&self) -> Option<f64> {
+        let limit = [self.number("memory.high"), self.number("memory.max")].into_iter().flatten().min()?;
+        Some(self.number("memory.current")? as f64 / limit.max(1) as f64)
+    }
+
+    /// How often a limit was reached.
+    fn events(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.dir.join("memory.events")).ok()?;
+        let fields = text.lines().filter_map(|line| line.split_once(' '));
+        Some(fields.filter(|(name, _)| *name != "low").filter_map(|(_, n)| n.parse::<u64>().ok()).sum())
+    }
+}
+
+/// The share of the last ten seconds in which some task waited for memory, in percent: the control group's, else the machine's.
+fn pressure(cgroup: Option<&Cgroup>) -> Option<f64> {
+    let own = cgroup.and_then(|c| fs::read_to_string(c.dir.join("memory.pressure")).ok());
+    let text = own.or_else(|| fs::read_to_string("/proc/pressure/memory").ok())?;
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    some.split(' ').find_map(|field| field.strip_prefix("avg10=")?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_read_as_written() {
+        for (text, expected) in [
+            ("rss=512MiB", Condition::Rss(512 << 20)),
+            ("growth=5K/s", Condition::Growth(5 << 10)),
+            ("growth=5", Condition::Growth(5)),
+            ("cgroup=90%", Condition::Cgroup(90.0)),
+            ("psi=0.5", Condition::Pressure(0.5)),
+            ("cgroup-events", Condition::CgroupEvents),
+            ("signal", Condition::Signal),
+        ] {
+            assert_eq!(Condition::parse(text).as_ref(), Ok(&expected), "{text}");
+        }
+        for text in
+            ["", "rss", "rss=", "rss=0", "rss=x", "cgroup=-1", "cgroup=x%", "signal=1", "other=1", "rss=9999999999GiB"]
+        {
+            assert!(Condition::parse(text).is_err(), "{text}");
+        }
+    }
+}

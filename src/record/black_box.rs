@@ -1,0 +1,189 @@
+//! The traced process's side of the [black box](crate::format::black_box): what a crash would take along is kept where it cannot.
+//!
+//! The buffers of the pool are mapped from the file itself, and a batch keeps its own tail true with each event: so there is
+//! nothing to copy. Stacks and names are journaled where they enter their tables, which is rare. A buffer is not given back before
+//! its generation is in the trace's file.
+//!
+//! Nothing here waits, and nothing depends on it: without a file, or when it cannot grow, the trace is the same, and only a crash
+//! loses more. The file's blocks are reserved before they are touched, so that a full disk is an error and not a signal.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+
+use super::{modules, stacks, string_table, thread};
+use crate::format::black_box::{JOURNAL_AT, JOURNAL_BYTES, MAGIC, SLABS_AT, entry, word};
+use crate::sys::{pages, thread as os};
+
+/// The file's beginning and the journal; null while there is no box. Set at start, reset at stop; never unmapped, since a hook
+/// may be between its look and its write.
+static AT: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
+/// The file.
+static FILE: AtomicI32 = AtomicI32::new(-1);
+/// Its device and inode, by which it is known that the descriptor is still its own: the program may have closed it and have another
+/// file under that number. Written at start.
+static IDENTITY: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+/// The bytes of the journal that the system has reserved.
+static RESERVED: AtomicU64 = AtomicU64::new(0);
+/// How much of the journal is reserved at once.
+const STEP: u64 = 1 << 20;
+/// The system calls that have been named, one bit each.
+static CALLS: [AtomicU64; CALLS_MAX / 64] = [const { AtomicU64::new(0) }; CALLS_MAX / 64];
+const CALLS_MAX: usize = 4096;
+
+/// The file's words, of which the first `JOURNAL_AT` bytes are reserved.
+fn words() -> Option<&'static [AtomicU64]> {
+    let at = NonNull::new(AT.load(Ordering::Acquire))?;
+    // SAFETY: the mapping of `open`, which is so long and stays. Atomics, since hooks on all threads write there.
+    Some(unsafe { core::slice::from_raw_parts(at.as_ptr(), SLABS_AT / 8) })
+}
+
+fn set(index: usize, value: u64) {
+    if let Some(words) = words() {
+        words[index].store(value, Ordering::Release);
+    }
+}
+
+/// Whether there is one.
+pub(crate) fn is_open() -> bool {
+    !AT.load(Ordering::Relaxed).is_null()
+}
+
+/// Begins a box in `file`, an empty file that is open for reading and writing and stays so until [`close`]. False if that cannot be.
+pub(crate) fn open(file: i32, minor: u32) -> bool {
+    let Some(at) = pages::map_file(file, 0, SLABS_AT, JOURNAL_AT + STEP as usize) else { return false };
+    let Some((device, inode)) = pages::file_identity(file) else { return false };
+    IDENTITY[0].store(device, Ordering::Relaxed);
+    IDENTITY[1].store(inode, Ordering::Relaxed);
+    FILE.store(file, Ordering::Relaxed);
+    RESERVED.store(STEP, Ordering::Relaxed);
+    CALLS.iter().for_each(|c| c.store(0, Ordering::Relaxed));
+    AT.store(at.as_ptr().cast(), Ordering::Release);
+    set(word::VERSION, u64::from(minor));
+    set(word::PID, u64::from(os::process_id()));
+    for id in 1..=string_table::count() {
+        name(id, string_table::bytes(id));
+    }
+    for id in 1..=stacks::count() {
+        stack(id, stacks::get(id));
+    }
+    for t in thread::all().filter(|t| t.tid.load(Ordering::Relaxed) != 0) {
+        t.journal_name();
+    }
+    for module in modules::modules() {
+        journal_module(&module);
+    }
+    set(word::MAGIC, MAGIC);
+    true
+}
+
+/// The trace is over, or this is the child of a `fork`, whose parent's box it is.
+pub(crate) fn close() {
+    AT.store(core::ptr::null_mut(), Ordering::Release);
+    FILE.store(-1, Ordering::Relaxed);
+}
+
+/// The file, if the descriptor is still its own.
+fn file() -> Option<i32> {
+    let file = FILE.load(Ordering::Relaxed);
+    let own = (IDENTITY[0].load(Ordering::Relaxed), IDENTITY[1].load(Ordering::Relaxed));
+    (pages::file_identity(file) == Some(own)).then_some(file)
+}
+
+/// Memory for buffers, part of the file: the `index`th piece of `bytes`. `None` if there is no box or no room.
+pub(crate) fn slab(index: usize, bytes: usize) -> Option<NonNull<u8>> {
+    let words = words()?;
+    let slab = pages::map_file(file()?, SLABS_AT + index * bytes, bytes, bytes)?;
+    words[word::SLABS_BYTES].fetch_max(((index + 1) * bytes) as u64, Ordering::Relaxed);
+    Some(slab)
+}
+
+/// A generation is about to open: its clock. `ns` are a moment on the trace's, the monotonic and the wall clock.
+pub(crate) fn opens(generation: u32, ns: [u64; 3]) {
+    let at = word::GENERATIONS[(generation & 1) as usize];
+    // It is of no generation while the rest is written.
+    set(at + word::NUMBER, 0);
+    set(at + word::OPENED_NS, ns[0]);
+    set(at + word::MONO_NS, ns[1]);
+    set(at + word::WALL_NS, ns[2]);
+    set(at + word::NUMBER, u64::from(generation));
+}
+
+/// All up to this generation is in the trace's file, which has so many bytes.
+pub(crate) fn written(generation: u32, bytes: u64) {
+    set(word::WRITTEN_BYTES, bytes);
+    set(word::WRITTEN, u64::from(generation));
+}
+
+/// From here on the trace is written to another file: `base` bytes of it are not in there.
+pub(crate) fn continues_elsewhere(base: u64) {
+    set(word::FILE_BASE, base);
+}
+
+/// A stack has its number.
+#[cold]
+pub(crate) fn stack(id: u32, pcs: &[usize]) {
+    if !is_open() {
+        return;
+    }
+    if let Some(&pc) = pcs.first()
+        && let Some(call) = stacks::syscall_at(pc)
+        && CALLS.get(pc / 64).is_some_and(|w| w.fetch_or(1 << (pc % 64), Ordering::Relaxed) & (1 << (pc % 64)) == 0)
+    {
+        append(entry::SYSCALL, pc as u32, &[], call.as_str().as_bytes());
+    }
+    append(entry::STACK, id, pcs, &[]);
+}
+
+/// A name has its number.
+#[cold]
+pub(crate) fn name(id: u32, text: &[u8]) {
+    append(entry::NAME, id, &[], text);
+}
+
+/// A thread has a name.
+pub(crate) fn thread_name(goid: u64, text: &[u8]) {
+    append(entry::THREAD, goid as u32, &[], text);
+}
+
+fn journal_module(module: &modules::Module) {
+    let id: String = module.build_id.iter().map(|b| format!("{b:02x}")).collect();
+    let text = [id.as_bytes(), module.path.as_bytes()].concat();
+    append(entry::MODULE, 0, &[module.start, module.end, module.file_offset as usize, id.len()], &text);
+}
+
+/// Appends an entry of words and then text. Neither allocates nor waits.
+fn append(kind: u8, id: u32, numbers: &[usize], text: &[u8]) {
+    let Some(words) = words() else { return };
+    let bytes = numbers.len() * 8 + text.len();
+    let taken = 1 + bytes.div_ceil(8);
+    let from = words[word::JOURNAL_USED].fetch_add(taken as u64 * 8, Ordering::Relaxed);
+    let to = from + taken as u64 * 8;
+    if to > JOURNAL_BYTES as u64 || !reserve(to) {
+        return;
+    }
+    let at = &words[(JOURNAL_AT + from as usize) / 8..][..taken];
+    let text = text.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_ne_bytes(word)
+    });
+    for (word, value) in at[1..].iter().zip(numbers.iter().map(|&n| n as u64).chain(text)) {
+        word.store(value, Ordering::Relaxed);
+    }
+    // Release: whoever finds the head in the file finds the rest, also when this process ends between two instructions.
+    at[0].store(entry::head(kind, bytes, id), Ordering::Release);
+}
+
+/// Sees to it that the first `bytes` of the journal can be touched.
+fn reserve(bytes: u64) -> bool {
+    let reserved = RESERVED.load(Ordering::Relaxed);
+    if bytes <= reserved {
+        return true;
+    }
+    let to = bytes.next_multiple_of(STEP).min(JOURNAL_BYTES as u64);
+    let done = file().is_some_and(|file| pages::reserve_file(file, JOURNAL_AT, to as usize));
+    if done {
+        RESERVED.fetch_max(to, Ordering::Relaxed);
+    }
+    done
+}

@@ -1,0 +1,289 @@
+//! `exectrace record`: programs that know nothing of it run as without it, and their traces say what they did.
+//!
+//! The program is `tests/c/recorded.c`. Traces are read by our own reader and, where there is a Go, judged by its tools. In a debug
+//! build the command has no preload library inside, and then there is nothing to test.
+#![cfg(all(feature = "cli", target_os = "linux", target_env = "gnu", not(debug_assertions)))]
+
+mod cli_support;
+mod support;
+
+use cli_support::expect;
+use serde_json::Value;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use support::Scratch;
+use support::judge::Judge;
+
+/// The program, compiled once.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<(PathBuf, Scratch)> = OnceLock::new();
+    let (path, _) = PROGRAM.get_or_init(|| {
+        let scratch = Scratch::new("recorded");
+        let path = scratch.path("recorded");
+        compile(&path, &[]);
+        (path, scratch)
+    });
+    path
+}
+
+fn compile(to: &Path, flags: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/recorded.c");
+    let status =
+        Command::new("cc").args(["-O1", "-g", "-w", "-pthread"]).args(flags).arg("-o").arg(to).arg(source).status();
+    assert!(status.expect("a C compiler").success());
+}
+
+fn exectrace() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_exectrace"))
+}
+
+/// Records the program and returns what came of it.
+fn record(trace: &Path, options: &[&str], args: &[&str]) -> Output {
+    record_of(program(), trace, options, args, b"")
+}
+
+fn record_of(program: &Path, trace: &Path, options: &[&str], args: &[&str], stdin: &[u8]) -> Output {
+    let mut command = exectrace();
+    command.arg("record").args(options).arg("-o").arg(trace).arg("--").arg(program).args(args);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("exectrace");
+    child.stdin.take().expect("a pipe").write_all(stdin).expect("the program reads");
+    child.wait_with_output().expect("its end")
+}
+
+fn json(command: &str, trace: &Path) -> Value {
+    let text = expect(0, &[command, "--json", trace.to_str().expect("a plain path")]);
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// How often a trace has a system call.
+fn calls(trace: &Path, name: &str) -> u64 {
+    let summary = json("summary", trace);
+    let all = summary["syscalls"].as_array().expect("a list");
+    all.iter().find(|call| call["name"] == name).map_or(0, |call| call["count"].as_u64().expect("a number"))
+}
+
+/// Go's tools accept a trace, if there is a Go; our own reader does.
+fn accepted(trace: &Path) {
+    expect(0, &["check", trace.to_str().expect("a plain path")]);
+    if let Some(judge) = Judge::find() {
+        judge.without_wire().facts(trace);
+    }
+}
+
+/// What is in a directory.
+fn files(dir: &Path) -> Vec<String> {
+    let mut all: Vec<String> = std::fs::read_dir(dir)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_program_runs_as_without_it() {
+    let scratch = Scratch::new("record-echo");
+    let trace = scratch.path("echo.trace");
+    let out = record_of(program(), &trace, &[], &["echo"], b"some words\n");
+    assert_eq!(out.status.code(), Some(42));
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "SOME WORDS\n");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    // The first free descriptor is what it is without a recorder: the program has 0, 1 and 2.
+    assert!(said.starts_with("first 3\n"), "{said}");
+    assert!(said.contains("go tool trace ") && said.contains("System calls"), "{said}");
+    accepted(&trace);
+    assert_eq!(calls(&trace, "open"), 1);
+    assert_eq!(files(trace.parent().expect("the directory")), ["echo.trace"], "nothing else is left");
+
+    let quiet = record_of(program(), &trace, &["--quiet"], &["echo"], b"");
+    assert_eq!(String::from_utf8_lossy(&quiet.stderr), "first 3\n");
+}
+
+#[test]
+fn each_allocation_function_is_recorded_with_its_stack_and_size() {
+    let scratch = Scratch::new("record-allocations");
+    let trace = scratch.path("a.trace");
+    let out = record(&trace, &["--heap", "exact"], &["allocations"]);
+    assert_eq!(out.status.code(), Some(0), "the number says which line of recorded.c: {out:?}");
+    accepted(&trace);
+    let text = expect(0, &["heap", "--json", "--at", "end", "--top", "1000", trace.to_str().expect("a plain path")]);
+    let heap: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(heap["lost"], 0);
+    let entries = heap["entries"].as_array().expect("a list");
+    for line in String::from_utf8_lossy(&out.stdout).lines() {
+        let (name, bytes) = line.split_once(' ').expect("a name and a size");
+        let bytes: u64 = bytes.parse().expect("a size");
+        // The frame of the allocation function itself is not shown.
+        let of = entries.iter().filter(|e| e["stack"][0]["func"] == name);
+        let held: Vec<(u64, u64)> = of
+            .map(|e| (e["held_blocks"].as_u64().expect("blocks"), e["held_bytes"].as_u64().expect("bytes")))
+            .collect();
+        assert_eq!(held, [(1, bytes)], "{name}: {heap:#}");
+    }
+}
+
+#[test]
+fn a_program_that_closes_everything_is_recorded_on() {
+    let scratch = Scratch::new("record-close");
+    for how in ["0", "1", "2", "3", "4", "5", "6"] {
+        let trace = scratch.path(&format!("{how}.trace"));
+        let out = record(&trace, &["--quiet"], &["close_all", how]);
+        assert_eq!(out.status.code(), Some(0), "{how}: {out:?}");
+        accepted(&trace);
+        assert_eq!(calls(&trace, "access"), 500, "{how}");
+    }
+}
+
+/// Whatever way a process ends: what it did last is in the trace.
+#[test]
+fn the_last_moments_are_in_the_trace() {
+    let scratch = Scratch::new("record-last");
+    let ways = [
+        ("kill", 137),
+        ("segv", 139),
+        ("abort", 134),
+        ("term", 143),
+        ("exec", 0),
+        ("_exit", 5),
+        ("quick_exit", 5),
+        ("raw", 5),
+        ("handler", 5),
+        ("return", 5),
+    ];
+    for (how, code) in ways {
+        let trace = scratch.path(&format!("{how}.trace"));
+        let out = record(&trace, &["--quiet", "--heap", "exact"], &["last_words", "700", how]);
+        assert_eq!(out.status.code(), Some(code), "{how}: {out:?}");
+        // What the process was before it executed another program has the number of that.
+        let first = |name: &String| name.starts_with("exec.") && name.ends_with(".0.trace");
+        let trace = match files(trace.parent().expect("a directory")).into_iter().find(first) {
+            Some(before) if how == "exec" => scratch.path(&before),
+            _ => trace,
+        };
+        accepted(&trace);
+        assert_eq!(calls(&trace, "access"), 700, "{how}");
+        let heap = json("heap", &trace);
+        assert!(heap["peak_bytes"].as_u64() >= Some(70_000_000), "{how}: {heap:#}");
+        assert!(heap["entries"][0]["stack"].to_string().contains("last_words"), "{how}: {heap:#}");
+        let summary = json("summary", &trace);
+        assert_eq!(summary["threads"]["goroutines"].as_u64().map(|n| n >= 4), Some(true), "{how}: {summary:#}");
+    }
+}
+
+#[test]
+fn children_have_traces_of_their_own_if_they_are_followed() {
+    let scratch = Scratch::new("record-children");
+    let trace = scratch.path("c.trace");
+    let out = record(&trace, &["--quiet"], &["children"]);
+    assert_eq!(out.status.code(), Some(0), "the number says which part of recorded.c: {out:?}");
+    accepted(&trace);
+    assert_eq!(calls(&trace, "access"), 300, "the parent's own");
+    assert_eq!(files(trace.parent().expect("a directory")), ["c.trace"]);
+
+    let out = record(&trace, &["--quiet", "--follow"], &["children"]);
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let all = files(trace.parent().expect("a directory"));
+    all.iter().for_each(|name| accepted(&scratch.path(name)));
+    let forked = all.iter().filter(|name| calls(&scratch.path(name), "access") == 1).count();
+    assert_eq!(forked, 3, "three that forked: {all:?}");
+    // Those, what one of them executed, and the two that were started by vfork and posix_spawn.
+    assert_eq!(all.len(), 1 + 3 + 1 + 2, "{all:?}");
+}
+
+#[test]
+fn a_signal_to_the_recorder_is_the_programs() {
+    use std::io::{BufRead, BufReader};
+    let scratch = Scratch::new("record-signal");
+    let trace = scratch.path("s.trace");
+    let mut child = exectrace()
+        .args(["record", "--quiet", "-o"])
+        .arg(&trace)
+        .arg("--")
+        .arg(program())
+        .arg("signal")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("exectrace");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the program writes");
+    assert_eq!(line, "ready\n");
+    // The handlers are in place a moment after the program was started. Until then the signal ends the recorder, which the loop sees.
+    // SAFETY: a signal to our own child.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    assert_eq!(child.wait().expect("its end").code(), Some(128 + libc::SIGTERM));
+    accepted(&trace);
+}
+
+#[test]
+fn what_cannot_be_recorded_is_refused() {
+    let scratch = Scratch::new("record-refused");
+    let trace = scratch.path("r.trace");
+    let refused = |program: &Path, why: &str| {
+        let out = record_of(program, &trace, &[], &["echo"], b"");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!((out.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.contains(why), "{said}");
+        assert!(!trace.exists());
+    };
+    let fixed = scratch.path("fixed");
+    compile(&fixed, &["-static"]);
+    refused(&fixed, "is linked statically");
+    refused(&scratch.write("script", format!("#!{}\n", fixed.display()).as_bytes()), "no program");
+    let script = scratch.path("script");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    refused(&script, "is linked statically");
+    refused(Path::new("no-such-program"), "no program no-such-program");
+    // SAFETY: no arguments.
+    if unsafe { libc::geteuid() } == 0 {
+        let other = scratch.path("other");
+        std::fs::copy(program(), &other).expect("a copy");
+        std::os::unix::fs::chown(&other, Some(12345), None).expect("a new owner");
+        std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).expect("a mode");
+        refused(&other, "is setuid");
+    }
+    assert_eq!(files(trace.parent().expect("a directory")).iter().filter(|f| f.contains("spool")).count(), 0);
+}
+
+/// Without the command: the library and the environment alone.
+#[test]
+fn the_library_works_by_the_environment_alone() {
+    let scratch = Scratch::new("record-environment");
+    let library = expect(0, &["record", "--print-library"]);
+    let run = |variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = Command::new(program());
+        command.env("LD_PRELOAD", library.trim()).args(args).stdin(Stdio::null()).current_dir(scratch.path(""));
+        command.envs(variables.iter().copied()).output().expect("the program")
+    };
+    // Nothing is asked for: nothing happens.
+    assert_eq!(run(&[], &["children"]).status.code(), Some(0));
+    assert_eq!(files(&scratch.path("")), [""; 0]);
+    // One file: the children do not touch it.
+    let out = run(&[("EXECTRACE_OUT", "one.trace"), ("EXECTRACE_STACK_DEPTH", "8")], &["children"]);
+    assert_eq!((out.status.code(), out.stderr), (Some(0), vec![]));
+    accepted(&scratch.path("one.trace"));
+    assert_eq!(calls(&scratch.path("one.trace"), "access"), 300);
+    assert_eq!(files(&scratch.path("")), ["one.trace"]);
+    std::fs::remove_file(scratch.path("one.trace")).expect("the trace");
+    // One that is killed leaves a box beside it.
+    let out = run(&[("EXECTRACE_OUT", "k.trace")], &["last_words", "100", "kill"]);
+    assert_eq!(out.status.code(), None);
+    assert_eq!(files(&scratch.path("")), ["k.trace", "k.trace.box"]);
+    let said = expect(0, &["recover", scratch.path("").to_str().expect("a plain path")]);
+    assert!(said.contains("k.trace: recovered"), "{said}");
+    assert_eq!(files(&scratch.path("")), ["k.trace"]);
+    accepted(&scratch.path("k.trace"));
+    assert_eq!(calls(&scratch.path("k.trace"), "access"), 100);
+    // What is wrong is said, and the program runs all the same.
+    for (name, value) in [("EXECTRACE_HEAP", "some"), ("EXECTRACE_CPU_HZ", "x"), ("EXECTRACE_FOLLOW", "1")] {
+        let out = run(&[("EXECTRACE_OUT", "w.trace"), (name, value)], &["echo"]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(42), "{said}");
+        assert!(said.starts_with(&format!("exectrace: {name}")), "{said}");
+    }
+    let out = run(&[("EXECTRACE_OUT", "/no/such/directory/w.trace")], &["echo"]);
+    assert_eq!(out.status.code(), Some(42));
+    assert!(String::from_utf8_lossy(&out.stderr).starts_with("exectrace: cannot record to /no/such"), "{out:?}");
+}
