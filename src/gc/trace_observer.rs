@@ -115,6 +115,7 @@ impl Observer for TraceObserver {
     fn sampled(&self, sample: &AllocationSample) {
         if hook::on() {
             user::log_fmt(
+                None,
                 CATEGORY_SAMPLE,
                 format_args!(
                     "heap {}: {} bytes for {} of {}",
