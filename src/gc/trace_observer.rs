@@ -45,7 +45,7 @@ impl Observer for TraceObserver {
     fn cycle_begin(&self, reason: Reason) {
         self.heap.cycle_begin();
         if hook::on() {
-            user::log_fmt(CATEGORY, format_args!("heap {}: {}", self.heap.id(), reason.as_str()));
+            user::log_fmt(None, CATEGORY, format_args!("heap {}: {}", self.heap.id(), reason.as_str()));
         }
     }
 
@@ -53,6 +53,7 @@ impl Observer for TraceObserver {
         if hook::on() {
             let abandoned = if stats.abandoned { ", abandoned" } else { "" };
             user::log_fmt(
+                None,
                 CATEGORY,
                 format_args!(
                     "heap {}: cycle {}: {} bytes before, {} marked, {} live, {} external, goal {}{abandoned}",
@@ -104,6 +105,7 @@ impl Observer for TraceObserver {
         self.heap.stw_end();
         if hook::on() {
             user::log_fmt(
+                None,
                 CATEGORY_MINOR,
                 format_args!("heap {}: {bytes_young} bytes young, {bytes_survived} survived", self.heap.id()),
             );
@@ -131,7 +133,7 @@ impl Observer for TraceObserver {
                 Pressure::NearLimit => "the live heap fills the memory limit",
                 Pressure::NoMemory => "an allocation finds no memory",
             };
-            user::log_fmt(CATEGORY_PRESSURE, format_args!("heap {}: {what}", self.heap.id()));
+            user::log_fmt(None, CATEGORY_PRESSURE, format_args!("heap {}: {what}", self.heap.id()));
         }
     }
 
