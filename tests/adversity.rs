@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use exectrace::format::{Kind, Version};
 use exectrace::hooks::gc::{GcHeap, Stw};
-use exectrace::{Region, StartError, StopError, Symbolize, Tracer};
+use exectrace::{FlightRecorder, Region, StartError, StopError, Symbolize, Tracer};
 
 use guest::{Flag, Memory, check, child, look, role, turn, wait};
 
@@ -134,6 +134,7 @@ fn a_sink_that_fails_ends_the_trace_and_nothing_else() {
             assert!(!exectrace::is_enabled(), "{kind:?} at write {at} is not noticed");
             // Failed, but not stopped yet.
             assert!(matches!(Tracer::new().start(io::sink()), Err(StartError::AlreadyOn)));
+            assert!(matches!(FlightRecorder::new().start(), Err(StartError::AlreadyOn)));
             exectrace::flush();
             work(5);
             match exectrace::stop() {
@@ -305,6 +306,31 @@ fn hundreds_of_traces_from_many_threads_with_threads_coming_and_going() {
     });
 }
 
+/// Who means "no limit" gives the greatest value that there is.
+#[test]
+fn options_may_be_as_great_as_can_be() {
+    let _turn = turn();
+    let sink = Memory::new();
+    let tracer = Tracer::new()
+        .generation_period(Duration::MAX)
+        .memory_every(Duration::MAX)
+        .buffer_bytes(usize::MAX)
+        .heap_quantum(usize::MAX)
+        .stack_depth(usize::MAX)
+        .cpu_sample_hz(u32::MAX)
+        .memory_limit(u64::MAX);
+    let flight =
+        FlightRecorder::new().max_bytes(usize::MAX).min_age(Duration::MAX).tracer(tracer).start().expect("start");
+    Tracer::new().start(sink.clone()).expect("start");
+    work(20);
+    let mut snapshot = Vec::new();
+    flight.snapshot_to(&mut snapshot).expect("a snapshot");
+    exectrace::stop().expect("stop");
+    flight.stop();
+    assert_eq!(check(&sink.bytes()).kind(Kind::UserLog), 22);
+    assert_eq!(check(&snapshot).kind(Kind::UserLog), 22);
+}
+
 /// A sink that stopped its own trace used to free what its thread was using.
 #[test]
 fn the_sink_cannot_stop_its_own_trace() {
@@ -313,7 +339,7 @@ fn the_sink_cannot_stop_its_own_trace() {
         fn write(&mut self, data: &[u8]) -> io::Result<usize> {
             exectrace::flush();
             assert!(matches!(exectrace::stop(), Err(StopError::InSink)));
-            assert!(matches!(exectrace::start(io::sink()), Err(StartError::AlreadyOn)));
+            assert!(matches!(exectrace::start(io::sink()), Err(StartError::InSink)));
             self.1.store(true, Ordering::SeqCst);
             self.0.write(data)
         }

@@ -169,7 +169,8 @@ pub fn diff(a: &Summary, b: &Summary, per_second: bool) -> Diff {
 }
 
 /// The lists that a summary may have in part, and how to tell.
-const LISTS: &[(&str, fn(&Summary) -> bool)] = &[("blocking", blocking_cut), ("cpu", cpu_cut), ("groups", groups_cut)];
+type IsCut = fn(&Summary) -> bool;
+const LISTS: &[(&str, IsCut)] = &[("blocking", blocking_cut), ("cpu", cpu_cut), ("groups", groups_cut)];
 
 fn blocking_cut(s: &Summary) -> bool {
     s.blocking_stacks_len > s.blocking_stacks.len() as u64

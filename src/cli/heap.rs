@@ -241,19 +241,24 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
 
 fn print_tree(out: &mut Output, what: &str, tree: &TreeNode) {
     out.line(format_args!("{:>10}{:>9}{:>10}  {what}", "bytes", "share", "own"));
-    let whole = tree.weight.max(1) as f64;
-    tree.walk(&mut |depth, n| {
-        let share = Percent(n.weight as f64 / whole).to_string();
-        let func = if depth == 0 { "all" } else { &n.func };
-        let own = if n.own > 0 { Bytes(n.own).to_string() } else { String::new() };
-        out.line(format_args!(
-            "{:>10}{share:>9}{own:>10}  {:indent$}{}",
-            Bytes(n.weight).to_string(),
-            "",
-            table_name(func),
-            indent = depth * 2
-        ));
-    });
+    print_node(out, tree, tree.weight.max(1), 0);
+}
+
+/// A function and what is below it. Only where a way divides do its parts stand further to the right.
+fn print_node(out: &mut Output, n: &TreeNode, whole: u64, indent: usize) {
+    let share = Percent(n.weight as f64 / whole as f64).to_string();
+    let own = if n.own > 0 { Bytes(n.own).to_string() } else { String::new() };
+    let func = if n.func.is_empty() { "all" } else { &n.func };
+    out.line(format_args!(
+        "{:>10}{share:>9}{own:>10}  {:indent$}{}",
+        Bytes(n.weight).to_string(),
+        "",
+        table_name(func)
+    ));
+    let goes_on = n.children.len() == 1 && n.children[0].weight == n.weight;
+    for child in &n.children {
+        print_node(out, child, whole, if goes_on { indent } else { indent + 2 });
+    }
 }
 
 /// The longest bar of a histogram.

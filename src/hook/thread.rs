@@ -306,6 +306,7 @@ pub fn born(b: Birth) {
         // The thread was known before its start routine ran (a signal handler allocated): it has an entry already.
         section::forget_reserved(&entered, child);
     }
+    stacks::know_bounds(entered.thread);
     if !is_enabled() {
         return;
     }

@@ -7,6 +7,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::format::Kind;
+use crate::record::reasons::Fixed;
 use crate::record::region::Position;
 use crate::record::stacks::{self, Leaf};
 use crate::record::thread::{Entered, bump};
@@ -65,7 +66,14 @@ impl Task {
         Region::begin(name, self.id)
     }
 
-    /// Logs a message that belongs to this task.
+    /// Runs `f` inside a region that is part of this task.
+    #[inline]
+    pub fn with_region<R>(&self, name: &str, f: impl FnOnce() -> R) -> R {
+        let _region = self.region(name);
+        f()
+    }
+
+    /// Logs a message that belongs to this task; [`log!`](crate::log!) does it with a format.
     pub fn log(&self, category: &str, message: &str) {
         if is_enabled() {
             write_log(self.id, category, message);
@@ -84,18 +92,24 @@ impl Drop for Task {
 #[cold]
 fn begin_task(name: &str, parent: u64) -> Option<u64> {
     let entered = Entered::new()?;
-    let Some(name) = string_table::intern(name) else {
-        bump(&entered.thread.lost_full, 1);
-        return None;
-    };
+    let known = string_table::intern(name);
     let stack = stacks::capture(&entered, Leaf::None);
     let mut s = entered.section()?;
     let now = s.now();
     if !s.ensure_running(now) {
         return None;
     }
+    let name = match known {
+        Some(known) => Some(s.name(known)),
+        // The table is full; this one event needs the name.
+        None => s.text(name),
+    };
+    let Some(name) = name else {
+        bump(&entered.thread.lost_full, 1);
+        return None;
+    };
     let id = NEXT_TASK.fetch_add(1, Ordering::Relaxed);
-    let (name, stack) = (s.name(name), s.stack(stack));
+    let stack = s.stack(stack);
     s.emit(Kind::UserTaskBegin, now, [id, parent, name, stack]);
     Some(id)
 }
@@ -156,10 +170,8 @@ impl Drop for Region {
 
 fn begin_region(name: &str, task: u64) -> Option<(Position, u64)> {
     let entered = Entered::new()?;
-    let Some(name) = string_table::intern(name) else {
-        bump(&entered.thread.lost_full, 1);
-        return None;
-    };
+    // The end of a region, maybe generations later, names it too: so it has a name that lasts.
+    let name = string_table::intern(name).unwrap_or_else(|| Fixed::OtherNames.id());
     let stack = stacks::capture(&entered, Leaf::None);
     let mut s = entered.section()?;
     let now = s.now();
@@ -239,7 +251,7 @@ const MESSAGE_BYTES: usize = crate::format::MAX_STRING_BYTES;
 /// What [`log!`](crate::log!) expands to: formats into a buffer on the stack, so that nothing is allocated.
 #[doc(hidden)]
 #[cold]
-pub fn log_fmt(category: &str, message: fmt::Arguments<'_>) {
+pub fn log_fmt(task: Option<&Task>, category: &str, message: fmt::Arguments<'_>) {
     struct Text {
         bytes: [u8; MESSAGE_BYTES],
         len: usize,
@@ -259,15 +271,22 @@ pub fn log_fmt(category: &str, message: fmt::Arguments<'_>) {
     let mut text = Text { bytes: [0; MESSAGE_BYTES], len: 0 };
     // An error means that the message is longer than fits: what fits is logged.
     let _ = fmt::write(&mut text, message);
-    write_log(BACKGROUND, category, core::str::from_utf8(&text.bytes[..text.len]).unwrap_or(""));
+    let task = task.map_or(BACKGROUND, |task| task.id);
+    write_log(task, category, core::str::from_utf8(&text.bytes[..text.len]).unwrap_or(""));
 }
 
-/// Logs a formatted message: `log!("cache", "miss for {key}")`. Formats nothing while tracing is off, and allocates nothing.
+/// Logs a formatted message: `log!("cache", "miss for {key}")`, or one that belongs to a task: `log!(task: &request, "cache", "miss for
+/// {key}")`. Formats nothing while tracing is off, and allocates nothing.
 #[macro_export]
 macro_rules! log {
+    (task: $task:expr, $category:expr, $($message:tt)+) => {
+        if $crate::is_enabled() {
+            $crate::__log_fmt(::core::option::Option::Some($task), $category, ::core::format_args!($($message)+));
+        }
+    };
     ($category:expr, $($message:tt)+) => {
         if $crate::is_enabled() {
-            $crate::__log_fmt($category, ::core::format_args!($($message)+));
+            $crate::__log_fmt(::core::option::Option::None, $category, ::core::format_args!($($message)+));
         }
     };
 }

@@ -27,4 +27,6 @@ fixed! {
     SweepTermination = "GC sweep termination";
     MarkTermination = "GC mark termination";
     MinorCollection = "GC minor collection";
+    /// Of regions, when there are more names than the table holds.
+    OtherNames = "(more names)";
 }

@@ -77,7 +77,7 @@ impl<S: Supply> Driver<S> {
         match found {
             // What is wrong with half a generation is that it is a half. The end that made it one comes next.
             Err(e) if self.cut => match self.supply.next() {
-                Next::Broken(cut) => Err(cut.as_the_cause_of(&e)),
+                Next::Broken(cut) => Err(cut.because_of(&e)),
                 Next::Generation(_) | Next::End => Err(e),
             },
             found => found,

@@ -124,7 +124,7 @@ impl Error {
 
     /// This end of the input in place of what it led to: half a generation was taken for a whole one, and `e` was wrong with
     /// it. What is whole, and what Go says, is as it is with `e`.
-    pub(super) fn as_the_cause_of(mut self, e: &Error) -> Error {
+    pub(super) fn because_of(mut self, e: &Error) -> Error {
         self.0.whole_bytes = e.0.whole_bytes;
         self.0.go_is_silent = e.0.go_is_silent;
         let number = e.0.generation.map_or(String::new(), |n| format!(" {n}"));

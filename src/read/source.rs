@@ -149,7 +149,7 @@ impl<R: Read> Source<R> {
                 let mut e = fault.at((number != 0).then_some(number), None, Some(start));
                 e.set_whole_bytes(start);
                 Next::Broken(match self.deferred.take().filter(Error::is_cut) {
-                    Some(cut) => cut.as_the_cause_of(&e),
+                    Some(cut) => cut.because_of(&e),
                     None => e,
                 })
             }

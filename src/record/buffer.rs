@@ -195,6 +195,11 @@ impl Pool {
         self.slabs_max as usize * SLAB_BYTES
     }
 
+    /// How many filled buffers there are.
+    pub(crate) fn full_len(&self) -> usize {
+        self.full.1.len()
+    }
+
     /// Takes the oldest filled buffer. The writer's.
     pub(crate) fn take_full(&self) -> Option<Chunk> {
         self.sent.store(0, Ordering::Relaxed);

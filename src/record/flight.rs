@@ -208,7 +208,8 @@ impl Ring {
         kept.generations.push_back(Generation { bytes: bytes.into(), opened_ns });
         let now_ns = clock::monotonic_ns();
         loop {
-            let next_reaches = kept.generations.get(1).is_some_and(|g| g.opened_ns + self.min_age_ns <= now_ns);
+            let next_reaches =
+                kept.generations.get(1).is_some_and(|g| g.opened_ns.saturating_add(self.min_age_ns) <= now_ns);
             if kept.bytes <= self.max_bytes && !next_reaches {
                 return;
             }

@@ -138,7 +138,11 @@ impl Closer {
 
     /// Takes the filled buffers in, so that they can be filled anew.
     pub(crate) fn collect(&mut self) {
-        collect(&self.pool, self.generation, &mut self.held, &mut self.ahead, &mut self.kept);
+        self.take_in(false);
+    }
+
+    fn take_in(&mut self, all: bool) {
+        collect(&self.pool, self.generation, all, &mut self.held, &mut self.ahead, &mut self.kept);
     }
 
     /// Whether so much has been collected that the generation had better be closed.
@@ -231,7 +235,7 @@ impl Closer {
         }
         // Everything of generation n is now in the channel or in the threads' batches.
         self.pool.send_remains(parity);
-        self.collect();
+        self.take_in(true);
         let (mut head, mut tail) = (core::mem::take(&mut self.head), core::mem::take(&mut self.tail));
         self.write(&mut head, &mut tail, n, gc_active);
         (self.head, self.tail) = (head, tail);
@@ -268,7 +272,7 @@ impl Closer {
         self.samples(out, n);
         // Finding names may take long; the buffers that fill meanwhile are emptied in between.
         let (pool, held, ahead, kept) = (&self.pool, &mut self.held, &mut self.ahead, &mut self.kept);
-        self.tables.write(out, n, own, at, &names, &mut || collect(pool, n, held, ahead, kept));
+        self.tables.write(out, n, own, at, &names, &mut || collect(pool, n, false, held, ahead, kept));
         self.meta(out, n, (trace_now, mono, wall), &lost);
         self.series(out, n);
         if self.version.has_end_of_generation() {
@@ -556,9 +560,22 @@ fn heap_now() -> Option<u64> {
 }
 
 /// Takes filled buffers in: those of `generation` to `held`, those of the next to `ahead`, which is bounded as the buffers are: what
-/// does not fit stays in its buffer, until there are none left and events are lost.
-fn collect(pool: &Pool, generation: u32, held: &mut Vec<u8>, ahead: &mut Vec<u8>, kept: &mut Vec<(u32, Buffer)>) {
-    while ahead.len() < pool.bytes_max() {
+/// does not fit stays in its buffer, until there are none left and events are lost. With `all` the bound does not count: when the
+/// generation has quiesced all of it must come in, and what is in front of it is at most one pool.
+///
+/// Only what is there at the call: threads that fill buffers faster than this copies them would keep it busy for ever.
+fn collect(
+    pool: &Pool,
+    generation: u32,
+    all: bool,
+    held: &mut Vec<u8>,
+    ahead: &mut Vec<u8>,
+    kept: &mut Vec<(u32, Buffer)>,
+) {
+    for _ in 0..pool.full_len() {
+        if !all && ahead.len() >= pool.bytes_max() {
+            return;
+        }
         let Some(chunk) = pool.take_full() else { return };
         let to = if chunk.generation == generation { &mut *held } else { &mut *ahead };
         debug_assert!(

@@ -80,7 +80,8 @@ pub(crate) fn unwatch(t: &Thread) {
     }
 }
 
-/// Async-signal-safe: no allocation, no lock; loads and stores of the interrupted thread's own entry only under the re-entry
+/// Async-signal-safe: no allocation, and no lock that the interrupted thread could hold: those of the pool are held inside of the
+/// re-entry guard only. Loads and stores of the interrupted thread's own entry only under the re-entry
 /// guard, which it finds held if it interrupted a hook.
 extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
     if !GENERATION.is_open() {

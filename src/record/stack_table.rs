@@ -133,6 +133,16 @@ impl StackTable {
     /// Does not allocate, lock or wait; it maps memory now and then. Async-signal-safe.
     #[inline]
     pub fn insert(&self, pcs: &[usize]) -> Option<StackId> {
+        self.find_or::<true>(pcs)
+    }
+
+    /// The id of a stack that is in the table.
+    pub fn find(&self, pcs: &[usize]) -> Option<StackId> {
+        self.find_or::<false>(pcs)
+    }
+
+    #[inline(always)]
+    fn find_or<const INSERT: bool>(&self, pcs: &[usize]) -> Option<StackId> {
         if pcs.is_empty() {
             return None;
         }
@@ -153,6 +163,9 @@ impl StackTable {
                 // Rotating keeps the way defined below the last bit, for stacks of equal hash.
                 bits = bits.rotate_left(1);
                 continue;
+            }
+            if !INSERT {
+                return None;
             }
             let (place, id) = match new {
                 Some(new) => new,

@@ -119,7 +119,13 @@ pub(crate) fn capture_interrupted(entered: &Entered, context: *const c_void) -> 
     let scratch = unsafe { entered.thread.scratch.get() };
     // SAFETY: the caller is a signal handler and passes its third argument on.
     let n = unsafe { unwind::capture_context(context, &mut scratch[..depth], bounds) };
-    keep(&scratch[..n])
+    let pcs = &scratch[..n];
+    // Where a sample falls is chance, so its stack is often new: in a process that runs for long samples would fill the table, and
+    // events at new places be without stacks. So the half of it is kept for those.
+    if TABLE.stack_bytes() < DEFAULT_LIMIT_BYTES / 2 {
+        return keep(pcs);
+    }
+    TABLE.find(pcs).map_or(0, |id| id.get())
 }
 
 fn keep(pcs: &[usize]) -> u32 {
@@ -142,7 +148,18 @@ fn known_bounds(t: &Thread) -> Option<StackBounds> {
 
 #[cold]
 fn find_bounds(t: &Thread) -> StackBounds {
-    let bounds = StackBounds::of_current_thread();
+    keep_bounds(t, StackBounds::of_current_thread_by_maps())
+}
+
+/// Learns where the stack of a thread lies that begins; the calling one. What it costs later is more, since that may be inside of an
+/// allocator or in a signal handler.
+pub(crate) fn know_bounds(t: &Thread) {
+    if known_bounds(t).is_none() {
+        keep_bounds(t, StackBounds::of_current_thread());
+    }
+}
+
+fn keep_bounds(t: &Thread, bounds: StackBounds) -> StackBounds {
     t.stack_low.store(bounds.lo() as u64, Ordering::Relaxed);
     t.stack_high.store(bounds.hi() as u64, Ordering::Relaxed);
     bounds

@@ -1,8 +1,8 @@
 //! Names that come up again and again (reasons, region and task names, log categories), each kept once for the whole process.
 //!
 //! Looking a name up takes no lock; adding one takes a short [`Lock`]. Ids are stable, so that hooks can keep them, and each
-//! generation writes only those used in it. The table is bounded: when it is full, a name goes into its generation's tables as
-//! a [one-off](super::batch) string instead.
+//! generation writes only those used in it. The table is bounded: when it is full, the name of a task or a log's category goes into
+//! its generation's tables as a [one-off](super::batch) string instead, and new regions share one name.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};

@@ -131,7 +131,9 @@ impl Tables {
                     self.text_used[frame.file as usize] = generation;
                 }
             });
-            if known.known_in + 1 >= generation {
+            // Once the reason has a name of its own, events that were on their way may still refer to that of the stack, for one
+            // generation. Where the table of names was full it never gets one.
+            if known.known_in + 1 >= generation || stacks::reason(id) == 0 {
                 strings.record(out, |data| {
                     data.push(Kind::String as u8);
                     put(data, string_id::reason_of_stack(id));

@@ -24,7 +24,7 @@ use super::thread::{self, Internal, activity, busy, life};
 use super::writer::{self, Job, Order, Shared, Sink, Targets, TraceEnd};
 use super::{black_box, gauges, reasons, samples, stacks};
 use crate::format::{GoStatus, MAX_FRAMES, ProcStatus, Version};
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Held, Lock};
 use crate::sys::{barrier, cgroup, clock, thread as os};
 
 /// Default of [`Tracer::heap_quantum`]. At 64 KiB the curve of a heap of a few MiB is still smooth, a thread that
@@ -32,6 +32,8 @@ use crate::sys::{barrier, cgroup, clock, thread as os};
 pub(crate) const HEAP_QUANTUM: usize = 64 << 10;
 /// Default of [`Tracer::buffer_bytes`].
 const BUFFER_BYTES: usize = 64 << 20;
+/// As many buffers as their numbers can tell apart are more; this is what anybody can mean.
+const BUFFER_BYTES_MAX: usize = 16 << 30;
 /// Default of [`Tracer::stack_depth`].
 const STACK_DEPTH: usize = 64;
 /// Default of [`Tracer::cpu_sample_hz`]: Go's rate.
@@ -162,6 +164,10 @@ impl Tracer {
 
     /// How often each thread is sampled per second of its CPU time; 100 by default, at most 1000, 0 for never. There are no samples
     /// if the program handles `SIGPROF` itself.
+    ///
+    /// Samples are taken in a signal handler. Calls that a signal interrupts and that the kernel does not begin anew (`poll`, `select`,
+    /// `epoll_wait`, `nanosleep`, reads with a timeout; see signal(7)) may then return `EINTR`, rarely: a thread that sleeps uses no CPU
+    /// time. Rust's library and async runtimes call again; C code that does not wants 0 here.
     pub const fn cpu_sample_hz(mut self, hz: u32) -> Tracer {
         self.sample_hz = hz;
         self
@@ -273,7 +279,7 @@ impl Tracer {
         if thread::is_tracers() {
             return Err(StartError::InSink);
         }
-        match claim(|running| !running.trace) {
+        match claim(|running| !running.trace && is_enabled()) {
             None => Err(StartError::AlreadyOn),
             Some(None) => self.begin_state(Some(sink), None),
             // A flight recorder is on: the trace begins with its next generation.
@@ -288,8 +294,9 @@ impl Tracer {
     }
 
     /// Begins to trace, where nobody does and the state says so.
-    fn begin_state(self, sink: Option<Sink>, flight: Option<Arc<Ring>>) -> Result<(), StartError> {
-        QUANTUM.store(self.heap_quantum.max(1) as u64, Ordering::Relaxed);
+    fn begin_state(mut self, sink: Option<Sink>, flight: Option<Arc<Ring>>) -> Result<(), StartError> {
+        self.bound();
+        QUANTUM.store(self.heap_quantum as u64, Ordering::Relaxed);
         // The caller's own part in the trace begins with this. The curve begins with what the caller has not told yet: where it is the
         // main thread that is nearly all there is.
         if let Some(t) = thread::current_or_attach()
@@ -313,6 +320,15 @@ impl Tracer {
         *STATE.lock() = state;
         drop(targets);
         result
+    }
+
+    /// Brings options that stand for "no limit" to values that can be reckoned with.
+    fn bound(&mut self) {
+        const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        self.period = self.period.clamp(PERIOD_MIN, LONG);
+        self.memory_every = self.memory_every.min(LONG);
+        self.heap_quantum = self.heap_quantum.clamp(1, 1 << 60);
+        self.buffer_bytes = self.buffer_bytes.min(BUFFER_BYTES_MAX);
     }
 
     fn begin(self, targets: Targets, _internal: &Internal) -> Result<Running, (StartError, Targets)> {
@@ -489,9 +505,9 @@ pub(crate) fn stop() -> Result<Stats, StopError> {
 }
 
 /// Takes the state to change it, if it is idle (`Some(None)`) or running such as `wanted`. Who has taken it puts one back. `None`, and
-/// nothing is taken, if it is otherwise, or somebody else is changing it.
+/// nothing is taken, if it is otherwise. Waits for who is changing it. Not for a sink, which that one may be waiting for.
 fn claim(wanted: impl FnOnce(&Running) -> bool) -> Option<Option<Running>> {
-    let mut state = STATE.lock();
+    let mut state = settled();
     let fits = match &*state {
         State::Idle => true,
         State::Busy => false,
@@ -506,6 +522,18 @@ fn claim(wanted: impl FnOnce(&Running) -> bool) -> Option<Option<Running>> {
     }
 }
 
+/// The state, when nobody is changing it.
+fn settled() -> Held<'static, State> {
+    loop {
+        let state = STATE.lock();
+        if !matches!(*state, State::Busy) {
+            return state;
+        }
+        drop(state);
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
 /// Begins a flight recorder, beside a trace or alone.
 pub(crate) fn start_flight(tracer: Tracer, ring: Arc<Ring>) -> Result<(), StartError> {
     if tracer.version < Version::Go123 {
@@ -514,7 +542,7 @@ pub(crate) fn start_flight(tracer: Tracer, ring: Arc<Ring>) -> Result<(), StartE
     if thread::is_tracers() {
         return Err(StartError::InSink);
     }
-    match claim(|running| !running.flight) {
+    match claim(|running| !running.flight && is_enabled()) {
         None => Err(StartError::AlreadyOn),
         Some(None) => tracer.begin_state(None, Some(ring)),
         Some(Some(mut running)) => {
@@ -532,10 +560,6 @@ pub(crate) fn stop_flight() {
     // From inside of a sink it would wait for itself: then it goes on, and keeps what nobody can ask for.
     if thread::is_tracers() {
         return;
-    }
-    // Somebody who starts or stops a trace meanwhile is done soon.
-    while matches!(*STATE.lock(), State::Busy) {
-        std::thread::sleep(Duration::from_micros(100));
     }
     let state = match claim(|running| running.flight) {
         // In the child of a fork, where it is not on.
@@ -591,7 +615,7 @@ pub(crate) fn flush() {
         return;
     }
     let _internal = Internal::enter();
-    let shared = match &*STATE.lock() {
+    let shared = match &*settled() {
         State::Running(running) => running.shared.clone(),
         _ => return,
     };

@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) order: Mutex<Option<Order>>,
     /// How many changes have been made, for whoever waits for one.
     pub(crate) obeyed: AtomicU64,
+    /// Set by the writer's thread when it ends, whatever the reason.
+    pub(crate) gone: AtomicBool,
     /// What came of a trace that was to end.
     pub(crate) ended: Mutex<Option<TraceEnd>>,
 }
@@ -71,6 +73,7 @@ impl Shared {
             closed: AtomicU64::new(0),
             order: Mutex::new(None),
             obeyed: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
             ended: Mutex::new(None),
         }
     }
@@ -79,7 +82,7 @@ impl Shared {
     pub(crate) fn carry_out(&self, order: Order) {
         let before = self.obeyed.load(Ordering::Acquire);
         *lock(&self.order) = Some(order);
-        while self.obeyed.load(Ordering::Acquire) == before {
+        while self.obeyed.load(Ordering::Acquire) == before && !self.gone.load(Ordering::Acquire) {
             self.advance.store(true, Ordering::Release);
             self.pool.bell.ring();
             std::thread::sleep(Duration::from_micros(100));
@@ -136,25 +139,30 @@ pub(crate) extern "C" fn main(arg: *mut c_void) -> *mut c_void {
     os::set_own_name(c"exectrace");
     // SAFETY: see above.
     let slot = unsafe { &mut *arg.cast::<Option<Job>>() };
-    let Some(internal) = Internal::enter() else { return core::ptr::null_mut() };
-    if let Some(job) = slot
-        && let Some((opening, targets)) = job.input.take()
-    {
+    if let Some(job) = slot {
         let shared = job.shared.clone();
-        let writer = Writer::new(shared.clone(), opening, targets, job.period, &internal);
-        // A panic here would be a bug of ours; it ends the trace, not the program.
-        match catch_unwind(AssertUnwindSafe(|| writer.run())) {
-            Ok(outcome) => job.outcome = Some(outcome),
-            Err(payload) => {
-                super::generation::abandon(&shared.pool);
-                core::mem::forget(payload);
-            }
+        match Internal::enter() {
+            Some(internal) => work(job, &shared, &internal),
+            // The system has no memory for a thread more.
+            None => super::generation::abandon(&shared.pool),
         }
         // Who waits for a change would wait for ever.
-        shared.obeyed.fetch_add(1, Ordering::Release);
+        shared.gone.store(true, Ordering::Release);
     }
-    drop(internal);
     core::ptr::null_mut()
+}
+
+fn work(job: &mut Job, shared: &Arc<Shared>, internal: &Internal) {
+    let Some((opening, targets)) = job.input.take() else { return };
+    let writer = Writer::new(shared.clone(), opening, targets, job.period, internal);
+    // A panic here would be a bug of ours; it ends the trace, not the program.
+    match catch_unwind(AssertUnwindSafe(|| writer.run())) {
+        Ok(outcome) => job.outcome = Some(outcome),
+        Err(payload) => {
+            super::generation::abandon(&shared.pool);
+            core::mem::forget(payload);
+        }
+    }
 }
 
 struct Writer<'a> {

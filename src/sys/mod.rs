@@ -8,6 +8,8 @@ pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod event;
 pub(crate) mod lock;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+pub(crate) mod maps;
 pub(crate) mod memory;
 pub(crate) mod pages;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]

@@ -95,7 +95,7 @@ enum Found {
 static RESOLVER: AtomicI32 = AtomicI32::new(0);
 
 /// Functions that exist more than once. `dlsym` has given the oldest one in some glibc releases, and the old condition
-/// variables have another layout. Base versions of aarch64 are newer than all of these, and there the plain lookup is
+/// variables have another layout, as the old `realpath` takes no null pointer for the answer. Base versions of aarch64 are newer than all of these, and there the plain lookup is
 /// right.
 const VERSIONED: &[(&CStr, &CStr)] = &[
     (c"pthread_cond_wait", c"GLIBC_2.3.2"),
@@ -104,6 +104,7 @@ const VERSIONED: &[(&CStr, &CStr)] = &[
     (c"pthread_cond_broadcast", c"GLIBC_2.3.2"),
     (c"posix_spawn", c"GLIBC_2.15"),
     (c"posix_spawnp", c"GLIBC_2.15"),
+    (c"realpath", c"GLIBC_2.3"),
 ];
 
 fn lookup(name: &CStr) -> Found {

@@ -36,9 +36,14 @@ impl StackBounds {
     /// The calling thread's stack, or [`StackBounds::NONE`] if the system does not tell.
     ///
     /// Costs up to a microsecond (more for the main thread of a static or musl program) and may allocate through libc's
-    /// `malloc`, so the caller must hold the re-entry guard. Not for signal handlers.
+    /// `malloc`, so the caller must hold the re-entry guard, and be neither inside of an allocator nor in a signal handler.
     pub fn of_current_thread() -> Self {
         imp::of_current_thread()
+    }
+
+    /// The same, from the kernel's list of mappings: async-signal-safe, and as slow as the list is long.
+    pub fn of_current_thread_by_maps() -> Self {
+        imp::of_current_thread_by_maps()
     }
 }
 
@@ -47,22 +52,37 @@ mod imp {
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::StackBounds;
+    use crate::sys::maps;
     use crate::sys::raw::syscall6;
 
     /// The main thread's stack grows on demand, up to a limit that may be "none": more than this is not believed.
     const MAIN_STACK_BYTES_MAX: u64 = 1 << 30;
 
     pub(super) fn of_current_thread() -> StackBounds {
-        let local = 0u8;
-        let here = (&raw const local).addr();
-        if let Some(main) = main_thread() {
-            // The kernel keeps the range of the main stack free of other mappings, so who is on it is the main thread; and the
-            // main thread on another stack must not ask pthread, which would read a file.
-            if (main.lo..main.hi).contains(&here) || is_main_thread() {
-                return main;
-            }
+        if is_main_thread()
+            && let Some(main) = main_thread()
+        {
+            return main;
         }
         by_pthread().unwrap_or(StackBounds::NONE)
+    }
+
+    pub(super) fn of_current_thread_by_maps() -> StackBounds {
+        if is_main_thread()
+            && let Some(main) = main_thread()
+        {
+            return main;
+        }
+        let local = 0u8;
+        let here = (&raw const local).addr();
+        let Some(mapping) = maps::containing(here) else { return StackBounds::NONE };
+        // The C library has a thread's own data behind its stack, in the same mapping, which may have grown together with the
+        // next one: that data stays as long as the thread.
+        // SAFETY: no arguments; the value is that of the calling thread.
+        let own = unsafe { libc::pthread_self() } as usize;
+        let hi = if (here..mapping.end).contains(&own) { own } else { mapping.end };
+        // SAFETY: the mapping is there, and what is in it between the stack pointer and `hi` is the thread's stack.
+        unsafe { StackBounds::new(mapping.start, hi) }
     }
 
     fn is_main_thread() -> bool {
@@ -127,6 +147,10 @@ mod imp {
 mod imp {
     use super::StackBounds;
 
+    pub(super) fn of_current_thread_by_maps() -> StackBounds {
+        of_current_thread()
+    }
+
     pub(super) fn of_current_thread() -> StackBounds {
         // SAFETY: the calling thread is alive.
         let (hi, bytes) = unsafe {
@@ -149,6 +173,10 @@ mod imp {
     pub(super) fn of_current_thread() -> StackBounds {
         StackBounds::NONE
     }
+
+    pub(super) fn of_current_thread_by_maps() -> StackBounds {
+        StackBounds::NONE
+    }
 }
 
 #[cfg(all(test, target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
@@ -166,6 +194,10 @@ mod tests {
             assert!(range.contains(&(&raw const local).addr()));
             assert!(!range.contains(&outer));
             assert_eq!(bounds, StackBounds::of_current_thread());
+            // Without the guard page below and the thread's own data above.
+            let by_maps = StackBounds::of_current_thread_by_maps();
+            assert!((by_maps.lo()..by_maps.hi()).contains(&(&raw const local).addr()));
+            assert!(by_maps.hi() <= bounds.hi() && by_maps.hi() + (64 << 10) > bounds.hi(), "{by_maps:x?} {bounds:x?}");
         };
         for stack_bytes in [64 << 10, 1 << 20] {
             std::thread::Builder::new().stack_size(stack_bytes).spawn(check).unwrap().join().unwrap();
