@@ -74,7 +74,11 @@ type Answer = BTreeMap<&'static str, Held>;
 
 /// The innermost of our functions on a stack, leaf first.
 fn function<'a>(stack: impl IntoIterator<Item = &'a str>) -> Option<&'static str> {
-    let named = |frame: &str| FUNCTIONS.iter().find(|f| frame.contains(&format!("heap_rivals::{f}"))).copied();
+    // heaptrack leaves the path out, and tells the file.
+    let is = |frame: &str, f: &str| {
+        frame.contains(&format!("heap_rivals::{f}")) || frame.starts_with(&format!("{f} (heap_rivals.rs"))
+    };
+    let named = |frame: &str| FUNCTIONS.iter().find(|f| is(frame, f)).copied();
     stack.into_iter().find_map(named)
 }
 

@@ -29,7 +29,7 @@ pub enum RssPart {
     AllocatorRetained,
     /// Blocks of GC heaps that are live.
     GcHeap,
-    /// What the tracer has mapped, and GC heaps beyond what is live.
+    /// What the tracer has allocated and mapped, and GC heaps beyond what is live.
     Tracer,
     /// Pages of mapped files: the program's text and libraries among them.
     MappedFiles,
@@ -76,7 +76,7 @@ impl RssPart {
                 "what the allocator keeps beyond the blocks that the program holds (free memory and fragmentation)"
             }
             RssPart::GcHeap => "live blocks of GC heaps",
-            RssPart::Tracer => "what the tracer and GC heaps have mapped",
+            RssPart::Tracer => "the tracer's own memory and that of GC heaps",
             RssPart::MappedFiles => "pages of mapped files, which the system can take back",
             RssPart::Stacks => "the stacks of threads",
             RssPart::Shared => "shared memory",
@@ -233,11 +233,12 @@ struct Collect {
 }
 
 /// The series that are of use here.
-const WANTED: [&str; 17] = [
+const WANTED: [&str; 18] = [
     series::NATIVE_HEAP,
     series::GC_HEAPS,
     series::COMMITTED,
     series::TRACER_MAPPED,
+    series::TRACER_HEAP,
     series::RSS_ANONYMOUS,
     series::RSS_FILES,
     series::RSS_SHARED,
@@ -404,11 +405,13 @@ fn split(value: &dyn Fn(&str) -> Option<u64>, at_ns: u64) -> Option<RssInstant> 
     let space = anonymous - stacks - written;
     let heap = of(series::NATIVE_HEAP);
     let live = heap.min(space);
-    let own = of(series::TRACER_MAPPED).min(space - live);
-    let gc = of(series::GC_HEAPS).min(own);
+    // Through the allocator, and past it.
+    let through = of(series::TRACER_HEAP).min(space - live);
+    let own = through + of(series::TRACER_MAPPED).min(space - live - through);
+    let gc = of(series::GC_HEAPS).min(own - through);
     let committed = value(series::COMMITTED);
     let beyond = space - live - own;
-    let retained = committed.map_or(beyond, |c| c.saturating_sub(live).min(beyond));
+    let retained = committed.map_or(beyond, |c| c.saturating_sub(live + through).min(beyond));
     Some(RssInstant {
         at_ns,
         rss_bytes: anonymous + files + shared,
@@ -526,6 +529,9 @@ mod tests {
             heap,
         ];
         check(&with(&more), [400, 100, 40, 60, 260, 50, 30, 290]);
+        // The tracer's own blocks are the allocator's, too.
+        let own = [(series::TRACER_HEAP, 80), (series::TRACER_MAPPED, 100), (series::COMMITTED, 500), heap];
+        check(&with(&own), [400, 20, 0, 180, 200, 0, 30, 400]);
         assert!(split(&|_| None, 0).is_none());
     }
 

@@ -2,8 +2,9 @@
 
 use crate::filter::parse_ns;
 use crate::input::Input;
+use crate::new_file::write_file;
 use crate::outcome::{Failure, Outcome};
-use crate::output::{Output, table_name, write_file};
+use crate::output::{Output, table_name};
 use crate::why_rss;
 use clap::ValueEnum;
 use exectrace::analyze::{
@@ -195,11 +196,11 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
         let bytes =
             gzip.write_all(&pprof::encode_heap(report)).and_then(|()| gzip.finish()).map_err(Failure::writing)?;
-        write_file(path, &bytes)?;
+        write_file(path, &bytes, &[input.path()])?;
     }
     if let Some(path) = &args.flame {
         let title = format!("{}: {} bytes{}", input.name(), args.sort.name(), instant(report));
-        write_file(path, flame::svg(&title, "bytes", weights()).as_bytes())?;
+        write_file(path, flame::svg(&title, "bytes", weights()).as_bytes(), &[input.path()])?;
     }
     let mut out = Output::stdout();
     if let Some(way) = args.tree {
@@ -234,19 +235,24 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
 
 fn print_tree(out: &mut Output, what: &str, tree: &TreeNode) {
     out.line(format_args!("{:>10}{:>9}{:>10}  {what}", "bytes", "share", "own"));
-    let whole = tree.weight.max(1) as f64;
-    tree.walk(&mut |depth, n| {
-        let share = Percent(n.weight as f64 / whole).to_string();
-        let func = if depth == 0 { "all" } else { &n.func };
-        let own = if n.own > 0 { Bytes(n.own).to_string() } else { String::new() };
-        out.line(format_args!(
-            "{:>10}{share:>9}{own:>10}  {:indent$}{}",
-            Bytes(n.weight).to_string(),
-            "",
-            table_name(func),
-            indent = depth * 2
-        ));
-    });
+    print_node(out, tree, tree.weight.max(1), 0);
+}
+
+/// A function and what is below it. Only where a way divides do its parts stand further to the right.
+fn print_node(out: &mut Output, n: &TreeNode, whole: u64, indent: usize) {
+    let share = Percent(n.weight as f64 / whole as f64).to_string();
+    let own = if n.own > 0 { Bytes(n.own).to_string() } else { String::new() };
+    let func = if n.func.is_empty() { "all" } else { &n.func };
+    out.line(format_args!(
+        "{:>10}{share:>9}{own:>10}  {:indent$}{}",
+        Bytes(n.weight).to_string(),
+        "",
+        table_name(func)
+    ));
+    let goes_on = n.children.len() == 1 && n.children[0].weight == n.weight;
+    for child in &n.children {
+        print_node(out, child, whole, if goes_on { indent } else { indent + 2 });
+    }
 }
 
 /// The longest bar of a histogram.

@@ -24,6 +24,7 @@ mod input;
 mod latency;
 mod merge;
 mod mmu;
+mod new_file;
 mod outcome;
 mod output;
 mod print;

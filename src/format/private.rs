@@ -72,6 +72,8 @@ pub mod series {
     pub const COMMITTED: &str = "allocator.committed_bytes";
     /// What the tracer has mapped for itself and for GC heaps; an upper bound of what is resident of it.
     pub const TRACER_MAPPED: &str = "tracer.mapped_bytes";
+    /// What the tracer's own thread holds of the native heap: part of what the allocator has committed, and not of the program's heap.
+    pub const TRACER_HEAP: &str = "tracer.heap_bytes";
     /// Resident anonymous memory (`RssAnon`).
     pub const RSS_ANONYMOUS: &str = "process.rss_anonymous_bytes";
     /// Resident pages of files (`RssFile`).

@@ -91,6 +91,7 @@ impl Sampler {
             put(series::COMMITTED, bytes);
         }
         put(series::TRACER_MAPPED, pages::mapped_bytes());
+        put(series::TRACER_HEAP, tracer_heap());
         if let Some(r) = Resident::read() {
             put(series::RSS_ANONYMOUS, r.anonymous);
             put(series::RSS_FILES, r.files);
@@ -140,6 +141,12 @@ impl Sampler {
         self.last.clear();
         core::mem::take(&mut self.points)
     }
+}
+
+/// What the tracer's own threads have allocated through the program's allocator and not yet freed.
+fn tracer_heap() -> u64 {
+    let own = thread::all().filter(|t| t.internal.load(Ordering::Relaxed));
+    own.map(|t| t.heap.net()).sum::<i64>().max(0) as u64
 }
 
 fn note(last: &mut BTreeMap<&'static str, u64>, points: &mut Vec<Point>, name: &'static str, at: u64, value: u64) {

@@ -17,14 +17,18 @@ fn cpu() -> f64 {
     t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
 }
 
-const EXCHANGES: u64 = 500_000;
+const EXCHANGES: u64 = 2_000_000;
 
 #[inline(never)]
 fn down(depth: u32, way: u64, slot: &mut (*mut u8, Layout), size: usize) {
     if depth == 0 {
         return exchange(slot, size);
     }
-    if way & 1 == 0 { left(depth, way, slot, size) } else { right(depth, way, slot, size) }
+    if way & 1 == 0 {
+        left(depth, way, slot, size)
+    } else {
+        right(depth, way, slot, size)
+    }
     black_box(depth);
 }
 
@@ -99,7 +103,7 @@ fn json() -> f64 {
     }
     text.push(']');
     let t = cpu();
-    for _ in 0..10 {
+    for _ in 0..50 {
         let v: serde_json::Value = serde_json::from_str(black_box(&text)).expect("json");
         drop(black_box(v));
     }
@@ -109,7 +113,7 @@ fn json() -> f64 {
 fn growth() -> f64 {
     let t = cpu();
     let mut map = HashMap::new();
-    for i in 0..400_000u64 {
+    for i in 0..1_600_000u64 {
         map.insert(i, "x".repeat(100 + i as usize % 100));
     }
     map.retain(|k, _| k % 2 == 0);

@@ -34,15 +34,15 @@ const TOOLS: &[Tool] = &[
         env: &[("_RJEM_MALLOC_CONF", "prof:true,lg_prof_sample:19")],
         ..PLAIN
     },
-    Tool { name: "Tracy, no stacks", program: ("tracy", ""), rounds: 5, ..PLAIN },
+    Tool { name: "Tracy, no stacks", program: ("tracy", ""), rounds: 3, ..PLAIN },
     Tool { name: "dhat-rs off", program: ("dhat", ""), baseline: ("system", ""), ..PLAIN },
-    Tool { name: "dhat-rs", program: ("dhat", "on"), baseline: ("system", ""), rounds: 3, ..PLAIN },
+    Tool { name: "dhat-rs", program: ("dhat", "on"), baseline: ("system", ""), rounds: 1, ..PLAIN },
     Tool {
         name: "heaptrack",
         program: ("system", ""),
         baseline: ("system", ""),
         runner: &["heaptrack", "--output"],
-        rounds: 5,
+        rounds: 3,
         ..PLAIN
     },
     Tool {
@@ -56,7 +56,12 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// Work CPU seconds; CPU seconds of the whole with children; the largest size of any process of it, in bytes.
-fn measure(runner: &[&str], env: &[(&str, &str)], (program, mode): (&str, &str), work: &str) -> Option<(f64, f64, u64)> {
+fn measure(
+    runner: &[&str],
+    env: &[(&str, &str)],
+    (program, mode): (&str, &str),
+    work: &str,
+) -> Option<(f64, f64, u64)> {
     let path = std::env::current_exe().ok()?.with_file_name(program);
     let out = std::env::temp_dir().join(format!("heap-peers-{}", std::process::id()));
     let mut command = match runner {
@@ -117,7 +122,10 @@ fn main() {
                 continue;
             }
             let ((m, min, max), whole) = (median(ratios), median(wholes).0);
-            println!("{work:<8} {:<34} {m:>7.2}x ({min:.2}-{max:.2})  with all threads and helpers {whole:>7.2}x", tool.name);
+            println!(
+                "{work:<8} {:<34} {m:>7.2}x ({min:.2}-{max:.2})  with all threads and helpers {whole:>7.2}x",
+                tool.name
+            );
             let _ = writeln!(csv, "{work},{},{m:.3},{min:.3},{max:.3},{whole:.3},{}", tool.name, tool.rounds);
         }
     }
