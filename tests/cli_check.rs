@@ -29,6 +29,31 @@ fn broken() -> PathBuf {
     path
 }
 
+/// A trace with 30 tasks (`task0` the shortest of them), and 30 places at which one goroutine waits.
+fn many() -> PathBuf {
+    let mut events = String::new();
+    let mut tables = String::from("EventBatch gen=1 m=18446744073709551615 time=0 size=auto\nStrings\n");
+    let mut stacks = String::from("EventBatch gen=1 m=18446744073709551615 time=0 size=auto\nStacks\n");
+    for i in 0..30 {
+        let (id, at) = (i + 1, 2 * i + 1);
+        events.push_str(&format!("UserTaskBegin dt=1 task={id} parent_task=0 name_string={id} stack=0\n"));
+        events.push_str(&format!("GoBlock dt={} reason_string=100 stack={id}\n", 10 + i));
+        events.push_str(&format!("GoUnblock dt=1 g=1 g_seq={at} stack=0\nGoStart dt=1 g=1 g_seq={}\n", at + 1));
+        events.push_str(&format!("UserTaskEnd dt={} task={id} stack=0\n", 10 + i));
+        tables.push_str(&format!("String id={id}\n\tdata=\"task{i}\"\nString id={}\n\tdata=\"main.f{i}\"\n", id + 200));
+        stacks.push_str(&format!("Stack id={id} nframes=1\n\tpc={id} func={} file=101 line={id}\n", id + 200));
+    }
+    tables.push_str("String id=100\n\tdata=\"sync\"\nString id=101\n\tdata=\"main.go\"\n");
+    let text = format!(
+        "Trace Go1.22\nEventBatch gen=1 m=1 time=1 size=auto\nProcStatus dt=1 p=0 pstatus=1\n\
+         GoStatus dt=1 g=1 m=1 gstatus=2\n{events}{tables}{stacks}\
+         EventBatch gen=1 m=18446744073709551615 time=0 size=auto\nFrequency freq=1000000000\n"
+    );
+    let path = scratch("cli-check").join(format!("many-{:?}.trace", std::thread::current().id()));
+    std::fs::write(&path, text::to_wire(&text)).expect("write");
+    path
+}
+
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
@@ -169,6 +194,22 @@ fn checks_as_json() {
 }
 
 #[test]
+fn the_summary_and_latency_have_the_same_scheduling() {
+    for name in
+        ["go127-annotations.trace", "go127-cgo-callback.trace", "go127-iter-pull.trace", "go125-wait-on-pipe.trace"]
+    {
+        let latency = json(&expect(0, &["latency", "--json", &file(name)]));
+        let summary = json(&expect(0, &["summary", "--json", &file(name)]));
+        assert_eq!(summary["scheduling"], latency["all"], "{name}");
+        // What runs, and for how long none does, agree.
+        let c = &summary["concurrency"];
+        let number = |v: &serde_json::Value| v.as_f64().expect("a number");
+        let some = 1.0 - number(&c["none_ns"]) / number(&summary["trace"]["duration_ns"]);
+        assert!(number(&c["running_mean"]) <= number(&c["running_max"]) * some + 1e-9, "{name}: {c}");
+    }
+}
+
+#[test]
 fn a_trace_does_not_differ_from_itself() {
     let t = before();
     let text = expect(0, &["diff", &t, &t]);
@@ -177,6 +218,43 @@ fn a_trace_does_not_differ_from_itself() {
     for row in rows {
         assert!(row.ends_with("same"), "{row}");
     }
+}
+
+#[test]
+fn a_trace_does_not_differ_from_its_summary() {
+    // Of its 30 places the summary as JSON has 20.
+    let t = many().display().to_string();
+    let path = scratch("cli-check-summary").join("whole.json");
+    let summary = expect(0, &["summary", "--json", &t]);
+    std::fs::write(&path, &summary).expect("write");
+    let path = path.display().to_string();
+    for args in [["diff", "--json", &t, &path], ["diff", "--json", &path, &t]] {
+        let v = json(&expect(0, &args));
+        for (list, len) in [("blocking", 20), ("groups", 1), ("tasks", 30)] {
+            let rows = v[list].as_array().expect(list);
+            assert!(rows.len() == len && rows.iter().all(|r| r["a"] == r["b"]), "{list}: {rows:#?}");
+        }
+        assert_eq!(v["partial"], serde_json::json!(["blocking"]));
+    }
+    assert!(
+        expect(0, &["diff", &t, &path])
+            .ends_with("only the longest of blocking: what it leaves out is not compared.\n")
+    );
+    assert!(expect(0, &["diff", &t, &t]).ends_with("same\n"));
+}
+
+#[test]
+fn no_task_is_too_short_for_a_limit() {
+    let t = many().display().to_string();
+    assert_eq!(
+        expect(0, &["check", "--max", "task.task0.p99=100ms", &t]),
+        "ok    task.task0.p99 is 22 ns, at most 100 ms\n"
+    );
+    let baseline = expect(0, &["check", "--baseline", &t, &t]);
+    assert!((0..30).all(|i| baseline.contains(&format!("  task.task{i}.p99 is "))), "{baseline}");
+    // The page says how much it leaves out of what there is.
+    let page = expect(0, &["summary", &t]);
+    assert_eq!(page.matches("  ... and 24 more\n").count(), 2, "{page}");
 }
 
 #[test]

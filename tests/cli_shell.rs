@@ -127,6 +127,53 @@ fn no_command_minds_a_closed_pipe() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn the_exit_code_does_not_hang_on_standard_error() {
+    let broken = scratch("cli-no-stderr").join("broken.trace");
+    std::fs::write(&broken, "no trace").expect("write");
+    let broken = broken.display().to_string();
+    for (args, code) in [(["summary", "/nonexistent"], 2), (["summary", &broken], 3)] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let out = Command::new(env!("CARGO_BIN_EXE_exectrace")).args(args).stderr(full).output().expect("run");
+        assert_eq!(out.status.code(), Some(code), "{args:?}");
+    }
+}
+
+#[test]
+fn no_picture_takes_the_place_of_what_is_read() {
+    let dir = scratch("cli-outputs");
+    let file = dir.join("app.trace");
+    std::fs::copy(data_file("go127-annotations.trace"), &file).expect("copy");
+    let link = dir.join("link.trace");
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(&file, &link).expect("link");
+    let before = std::fs::read(&file).expect("read");
+    let other = data_file("go127-iter-pull.trace").display().to_string();
+    let (file, link) = (file.display().to_string(), link.display().to_string());
+    for out in [&file, &link] {
+        for args in [
+            &["mmu", "--svg", out, &file][..],
+            &["profile", "sync", "--pprof", out, &file],
+            &["check", "--junit", out, &file],
+            &["check", "--junit", out, "--baseline", &file, &other],
+            &["heap", "--flame", out, &file],
+            &["heap", "--pprof", out, &file],
+            &["heap", "why-rss", "--svg", out, &file],
+            &["cut", "-o", out, &file],
+        ] {
+            let line = refusal(2, args);
+            assert!(line.contains("is the trace to read") && line.contains("hint: "), "{line}");
+            assert!(std::fs::read(&file).expect("read") == before, "{args:?}");
+        }
+    }
+    // The same by way of standard input.
+    let input = std::fs::File::open(&file).expect("open");
+    let out = Command::new(env!("CARGO_BIN_EXE_exectrace")).args(["mmu", "--svg", &file, "-"]).stdin(input).output();
+    assert_eq!(out.expect("run").status.code(), Some(2));
+    assert!(std::fs::read(&file).expect("read") == before);
+}
+
 #[test]
 fn what_is_no_terminal_gets_no_colours_and_no_progress() {
     let file = data_file("go127-annotations.trace").display().to_string();

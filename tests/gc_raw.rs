@@ -29,6 +29,8 @@ thread_local! {
     static DROPPED: Cell<usize> = const { Cell::new(0) };
 }
 
+/// # Safety
+/// A dead leaf of the heap.
 unsafe fn drop_leaf(object: NonNull<u8>) {
     // SAFETY: a leaf, which begins with a head.
     let head = unsafe { object.cast::<Head>().as_ref() };
@@ -37,6 +39,9 @@ unsafe fn drop_leaf(object: NonNull<u8>) {
 }
 
 /// The references of a record or an array stand behind its head.
+///
+/// # Safety
+/// An object of this file that lives for `'a`.
 unsafe fn fields<'a>(object: NonNull<u8>) -> &'a [Cell<*mut u8>] {
     // SAFETY: an object of this file, which begins with a head.
     let len = unsafe { object.cast::<Head>().as_ref() }.len as usize;
@@ -44,6 +49,8 @@ unsafe fn fields<'a>(object: NonNull<u8>) -> &'a [Cell<*mut u8>] {
     unsafe { std::slice::from_raw_parts(object.add(16).cast().as_ptr(), len) }
 }
 
+/// # Safety
+/// A record or an array of the heap.
 unsafe fn visit(object: NonNull<u8>, visitor: &mut RawVisitor<'_>) {
     // SAFETY: a record or an array.
     for field in unsafe { fields(object) } {
@@ -59,6 +66,8 @@ struct Tables {
     weak: RefCell<HashMap<u64, *mut u8>>,
 }
 
+/// # Safety
+/// `data` is a `Tables`.
 unsafe fn roots(data: *mut (), visitor: &mut RawVisitor<'_>) {
     // SAFETY: the hooks' data is the tables.
     let tables = unsafe { &*data.cast::<Tables>() };
@@ -68,6 +77,8 @@ unsafe fn roots(data: *mut (), visitor: &mut RawVisitor<'_>) {
     }
 }
 
+/// # Safety
+/// `data` is a `Tables`.
 unsafe fn marked(data: *mut (), alive: &Liveness<'_>) {
     // SAFETY: the hooks' data is the tables.
     let tables = unsafe { &*data.cast::<Tables>() };

@@ -287,3 +287,104 @@ fn the_library_works_by_the_environment_alone() {
     assert_eq!(out.status.code(), Some(42));
     assert!(String::from_utf8_lossy(&out.stderr).starts_with("exectrace: cannot record to /no/such"), "{out:?}");
 }
+
+/// A server's cache grows without bound until there is no memory. The recorder fires before that, and the snapshot names the guilty stack.
+#[test]
+fn the_snapshot_before_memory_runs_out_names_the_guilty() {
+    let scratch = Scratch::new("record-story");
+    let trace = scratch.path("server.trace");
+    // 300 MB of address space: a machine's limit in small. The shell is the process that the server then is.
+    let server = format!("ulimit -v 300000; exec {} serve", program().display());
+    let out = exectrace()
+        .args(["record", "--heap", "sampled:64KiB", "--flight", "4MiB", "--on", "rss=60MiB", "--cooldown", "1"])
+        .args(["--keep", "2", "--then", "wc -c <", "-o"])
+        .arg(&trace)
+        .args(["--", "sh", "-c", &server])
+        .output()
+        .expect("exectrace");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(128 + libc::SIGABRT), "{said}");
+    assert!(said.contains("out of memory"), "{said}");
+    let all = files(trace.parent().expect("a directory"));
+    let snapshots: Vec<&String> = all.iter().filter(|name| name.contains(".snapshot-rss-")).collect();
+    assert_eq!(snapshots.len(), 2, "of all that were taken two are kept: {all:?}\n{said}");
+    for name in snapshots {
+        assert!(said.contains(name.as_str()), "{said}");
+        let snapshot = scratch.path(name);
+        accepted(&snapshot);
+        let heap = json("heap", &snapshot);
+        let first = &heap["entries"][0];
+        let (held, all) =
+            (first["held_bytes"].as_f64().expect("bytes"), heap["sum"]["held_bytes"].as_f64().expect("bytes"));
+        assert!(all > 40e6 && held > 0.9 * all, "{heap:#}");
+        assert_eq!(
+            [&first["stack"][0]["func"], &first["stack"][1]["func"]],
+            ["remember", "handle_request"],
+            "{heap:#}"
+        );
+    }
+    // The flight recorder's own, up to the end.
+    accepted(&trace);
+    assert!(trace.metadata().expect("the trace").len() < 6 << 20);
+}
+
+/// A control group that is full, as far as its files say so.
+#[test]
+fn a_control_group_near_its_limit_is_seen() {
+    let scratch = Scratch::new("record-cgroup");
+    let trace = scratch.path("server.trace");
+    let own = std::fs::read_to_string("/proc/self/cgroup").expect("a control group");
+    let Some(path) = own.lines().find_map(|line| line.strip_prefix("0::")) else { return };
+    let group = scratch.path("groups").join(path.trim_start_matches('/'));
+    std::fs::create_dir_all(&group).expect("a directory");
+    for (file, text) in [
+        ("memory.max", "max\n"),
+        ("memory.high", "1000000\n"),
+        ("memory.current", "950000\n"),
+        ("memory.events", "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n"),
+        (
+            "memory.pressure",
+            "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+        ),
+    ] {
+        std::fs::write(group.join(file), text).expect("a file");
+    }
+    let run = |condition: &str| {
+        let out = exectrace()
+            .env("EXECTRACE_CGROUP_ROOT", scratch.path("groups"))
+            .args(["record", "--on", condition, "--cooldown", "60", "-o"])
+            .arg(&trace)
+            .args(["--", "timeout", "-s", "KILL", "2"])
+            .arg(program())
+            .arg("serve")
+            .output()
+            .expect("exectrace");
+        let all = files(trace.parent().expect("a directory"));
+        (String::from_utf8_lossy(&out.stderr).into_owned(), all)
+    };
+    let (said, all) = run("cgroup=90%");
+    assert!(said.contains("cgroup at 105 % of its limit"), "{said}");
+    assert!(all.contains(&"server.snapshot-cgroup-105.trace".to_owned()), "{all:?}");
+    let (said, _) = run("cgroup=99%");
+    assert!(!said.contains("cgroup at"), "{said}");
+    let (said, _) = run("psi=10%");
+    assert!(!said.contains("psi at"), "{said}");
+    std::fs::write(group.join("memory.pressure"), "some avg10=25.00 avg60=1.00 avg300=0.00 total=9\n").expect("a file");
+    let (said, _) = run("psi=10%");
+    assert!(said.contains("psi at 250 % of its limit"), "{said}");
+}
+
+#[test]
+fn doctor_says_what_works() {
+    let out = exectrace()
+        .args(["doctor", "--"])
+        .arg(program())
+        .current_dir(std::env::temp_dir())
+        .output()
+        .expect("exectrace");
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(said.starts_with("ok  preload ") && said.contains("can be recorded"), "{said}");
+    let out = exectrace().args(["doctor", "--", "no-such-program"]).output().expect("exectrace");
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+}

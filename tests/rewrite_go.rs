@@ -223,7 +223,13 @@ fn pieces_make_the_whole_again() {
         "{}",
         cli_support::error_line(&out)
     );
-    assert!(!dir.join("none.trace").exists() && !dir.join("none.trace.part").exists());
+    assert!(!dir.join("none.trace").exists() && parts(&dir).is_empty());
+}
+
+/// Names of files in a directory that are parts of others.
+fn parts(dir: &std::path::Path) -> Vec<String> {
+    let names = std::fs::read_dir(dir).expect("a directory").flatten();
+    names.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.ends_with(".part")).collect()
 }
 
 /// A trace of one generation with another number, in batches of the same length.
@@ -284,6 +290,29 @@ fn nothing_of_the_users_is_left_in_an_anonymous_trace() {
 }
 
 #[test]
+fn public_words_stay_whatever_else_has_their_names() {
+    // The reason `sleep` is a function's name too, and the call `statx` an ordinary frame of another stack.
+    let wire = read_support::text::to_wire(
+        "Trace Go1.25\nEventBatch gen=1 m=1 time=1 size=auto\nProcStatus dt=1 p=0 pstatus=1\n\
+         GoStatus dt=1 g=1 m=1 gstatus=2\nGoSyscallBegin dt=1 p_seq=1 stack=1\nGoSyscallEnd dt=1\n\
+         GoBlock dt=1 reason_string=1 stack=2\n\
+         EventBatch gen=1 m=18446744073709551615 time=0 size=auto\nStrings\n\
+         String id=1\n\tdata=\"sleep\"\nString id=2\n\tdata=\"statx\"\nString id=3\n\tdata=\"my::own\"\n\
+         String id=4\n\tdata=\"/home/me/libc.c\"\nString id=5\n\tdata=\"\"\n\
+         EventBatch gen=1 m=18446744073709551615 time=0 size=auto\nStacks\n\
+         Stack id=1 nframes=2\n\tpc=1 func=2 file=5 line=0\n\tpc=2 func=3 file=4 line=1\n\
+         Stack id=2 nframes=3\n\tpc=3 func=1 file=4 line=1\n\tpc=4 func=2 file=4 line=1\n\tpc=2 func=3 file=4 line=1\n\
+         EventBatch gen=1 m=18446744073709551615 time=0 size=auto\n\
+         Sync\nFrequency freq=1000000000\nClockSnapshot dt=0 mono=1 sec=1 nsec=1\n",
+    );
+    let out = run(&["anonymize", "-"], &wire);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let left = String::from_utf8_lossy(&out.stdout);
+    assert!(left.contains("sleep") && left.contains("statx"), "{left:?}");
+    assert!(!left.contains("my") && !left.contains("own") && !left.contains("libc"), "{left:?}");
+}
+
+#[test]
 fn what_is_whole_of_a_damaged_trace_can_be_cut_out() {
     let Some(trace) = many_generations() else { return };
     let whole = std::fs::read(trace).expect("a trace");
@@ -316,7 +345,22 @@ fn a_trace_is_never_written_over_itself_nor_left_half() {
     let line = refusal(2, &["cut", "--from", "1h", &name, "-o", &copy]);
     assert!(line.contains("window"), "{line}");
     assert_eq!(std::fs::read(&copy).expect("read"), std::fs::read(&name).expect("read"));
-    assert!(!dir.join("copy.trace.part").exists());
+    // What stands beside it is the user's own, whatever its name.
+    let own = dir.join("copy.trace.part");
+    std::fs::write(&own, "mine").expect("write");
+    expect(0, &["cut", "-q", &name, "-o", &copy]);
+    assert_eq!(std::fs::read(&own).expect("read"), b"mine");
+    // A link stays one, and what it leads to is replaced as a whole or not at all.
+    let link = dir.join("link.trace");
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(&copy, &link).expect("link");
+    let to = link.display().to_string();
+    refusal(2, &["cut", "--from", "1h", &name, "-o", &to]);
+    assert!(refusal(2, &["cut", &copy, "-o", &to]).contains("is the trace to read"));
+    accepted(&std::fs::read(&copy).expect("read"), "behind a link that nothing was written to");
+    expect(0, &["convert", "-q", "--to", "1.25", &name, "-o", &to]);
+    assert!(std::fs::read_link(&link).is_ok() && std::fs::read(&copy).expect("read").starts_with(b"go 1.25 "));
+    assert!(parts(&dir).iter().eq(["copy.trace.part"].iter()), "{:?}", parts(&dir));
     assert!(
         refusal(2, &["convert", "--to", "1.26", &name, "-o", "/nonexistent/x"]).contains("cannot write /nonexistent/x")
     );

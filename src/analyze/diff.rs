@@ -1,9 +1,10 @@
 //! Two traces side by side: which numbers differ, and which places.
 //!
-//! Both are summaries, so that one of them may come from a file. Places are the same if reason and functions are; lines and
-//! addresses may differ, because the program has changed. Each list has the greatest difference first.
+//! Both are summaries, so that one of them may come from a file. Places are the same if reason and functions are, those
+//! of libraries apart; lines and addresses may differ, because the program has changed. Each list has the greatest difference first.
 
 use super::dist::Durations;
+use super::frames::{self, FrameInfo};
 use super::limits::{self, Direction, Unit};
 use super::summary::{Named, Summary};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,10 @@ pub struct Diff {
     pub tasks: Vec<PlaceDiff>,
     /// Regions by name, likewise.
     pub regions: Vec<PlaceDiff>,
+    /// Lists of which a side has only a part: a summary as JSON may have fewer places than the trace. What such a side does not
+    /// have is left out of the list here, and a place that it has with other lines or addresses too may count in part.
+    #[serde(default)]
+    pub partial: Vec<String>,
 }
 
 /// A number in both traces.
@@ -118,21 +123,22 @@ pub fn diff(a: &Summary, b: &Summary, per_second: bool) -> Diff {
         schema: DIFF_SCHEMA.to_owned(),
         per_second,
         numbers: NUMBERS.iter().filter_map(|&(name, better)| number(a, b, name, better)).collect(),
+        partial: LISTS.iter().filter(|l| (l.1)(a) || (l.1)(b)).map(|l| l.0.to_owned()).collect(),
         blocking: {
-            let mut j = Join::default();
+            let mut j = Join::of(blocking_cut(a), blocking_cut(b));
             for (late, s, k) in [(false, a, ka), (true, b, kb)] {
                 for x in &s.blocking_stacks {
-                    let key = key(&x.reason, x.stack.iter().map(|f| f.func.as_str()));
+                    let key = key(&x.reason, &x.stack);
                     j.add(late, key, &x.reason, &x.place, (x.count as f64, x.total_ns as f64), k);
                 }
             }
             j.sorted()
         },
         cpu: {
-            let mut j = Join::default();
+            let mut j = Join::of(cpu_cut(a), cpu_cut(b));
             for (late, s, k) in [(false, a, ka), (true, b, kb)] {
                 for x in &s.cpu.stacks {
-                    let key = key("", x.stack.iter().map(|f| f.func.as_str()));
+                    let key = key("", &x.stack);
                     j.add(late, key, "", &x.place, (x.count as f64, x.count as f64), k);
                 }
             }
@@ -149,7 +155,7 @@ pub fn diff(a: &Summary, b: &Summary, per_second: bool) -> Diff {
             j.sorted()
         },
         groups: {
-            let mut j = Join::default();
+            let mut j = Join::of(groups_cut(a), groups_cut(b));
             for (late, s, k) in [(false, a, ka), (true, b, kb)] {
                 for x in &s.groups {
                     j.add(late, x.name.clone(), &x.name, "", (x.goroutines as f64, x.running_ns as f64), k);
@@ -160,6 +166,22 @@ pub fn diff(a: &Summary, b: &Summary, per_second: bool) -> Diff {
         tasks: named(|s| &s.tasks),
         regions: named(|s| &s.regions),
     }
+}
+
+/// The lists that a summary may have in part, and how to tell.
+type IsCut = fn(&Summary) -> bool;
+const LISTS: &[(&str, IsCut)] = &[("blocking", blocking_cut), ("cpu", cpu_cut), ("groups", groups_cut)];
+
+fn blocking_cut(s: &Summary) -> bool {
+    s.blocking_stacks_len > s.blocking_stacks.len() as u64
+}
+
+fn cpu_cut(s: &Summary) -> bool {
+    s.cpu.stacks_len > s.cpu.stacks.len() as u64
+}
+
+fn groups_cut(s: &Summary) -> bool {
+    s.groups_len > s.groups.len() as u64
 }
 
 fn number(a: &Summary, b: &Summary, name: &str, direction: Option<Direction>) -> Option<NumberDiff> {
@@ -174,12 +196,16 @@ fn number(a: &Summary, b: &Summary, name: &str, direction: Option<Direction>) ->
     said.then(|| NumberDiff { name: name.to_owned(), unit, a: before, b: after, better })
 }
 
-/// What makes two stacks the same place: the reason and the functions.
-fn key<'a>(reason: &str, funcs: impl Iterator<Item = &'a str>) -> String {
+/// What makes two stacks the same place: the reason, and the functions of the program and of the packages that it uses. Frames of
+/// runtime and library are not shown either, and differ with the way that an operation took inside. They count where there are
+/// no others.
+fn key(reason: &str, stack: &[FrameInfo]) -> String {
+    let own = |f: &&FrameInfo| !frames::is_runtime(&f.func, &f.file);
+    let none = !stack.iter().any(|f| own(&f));
     let mut key = reason.to_owned();
-    for f in funcs {
+    for f in stack.iter().filter(|f| none || own(f)) {
         key.push('\0');
-        key.push_str(f);
+        key.push_str(&f.func);
     }
     key
 }
@@ -188,9 +214,15 @@ fn key<'a>(reason: &str, funcs: impl Iterator<Item = &'a str>) -> String {
 #[derive(Default)]
 struct Join {
     by_key: BTreeMap<String, PlaceDiff>,
+    /// Whether the earlier and the later list lack entries: that one is missing says nothing then.
+    cut: [bool; 2],
 }
 
 impl Join {
+    fn of(a_cut: bool, b_cut: bool) -> Join {
+        Join { cut: [a_cut, b_cut], ..Join::default() }
+    }
+
     fn add(&mut self, late: bool, key: String, label: &str, place: &str, (count, ns): (f64, f64), scale: f64) {
         let e = self.by_key.entry(key).or_default();
         e.label = label.to_owned();
@@ -201,7 +233,9 @@ impl Join {
     }
 
     fn sorted(self) -> Vec<PlaceDiff> {
-        let mut all: Vec<PlaceDiff> = self.by_key.into_values().collect();
+        let [a_cut, b_cut] = self.cut;
+        let known = |p: &PlaceDiff| !(a_cut && p.a_count == 0.0 || b_cut && p.b_count == 0.0);
+        let mut all: Vec<PlaceDiff> = self.by_key.into_values().filter(known).collect();
         // Stable, so that entries without a difference stay in the order of their names.
         all.sort_by(|x, y| y.delta().abs().total_cmp(&x.delta().abs()));
         all
@@ -211,7 +245,6 @@ impl Join {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::frames::FrameInfo;
     use crate::analyze::summary::{Blocked, Origin};
 
     fn blocked(func: &str, line: u64, count: u64, total_ns: u64) -> Blocked {
@@ -244,6 +277,40 @@ mod tests {
         // For each second the first place has not changed.
         let rows: Vec<_> = diff(&a, &b, true).blocking.into_iter().map(|p| (p.place, p.a, p.b)).collect();
         assert_eq!(rows[2], ("f (3)".to_owned(), 100.0, 100.0));
+    }
+
+    #[test]
+    fn the_way_through_the_library_makes_no_other_place() {
+        let through = |func: &str, ns| {
+            let mut b = blocked("app::work", 7, 1, ns);
+            b.stack.insert(0, FrameInfo { func: func.into(), file: "/rustc/1/library/std/src/sys.rs".into(), line: 3 });
+            b
+        };
+        let a = summary(1, vec![through("std::sys::futex_wait", 100), through("std::sys::syscall", 10)]);
+        let b = summary(1, vec![through("std::sys::futex_wait", 50), through("std::sys::spin", 60)]);
+        let rows: Vec<_> = diff(&a, &b, false).blocking.into_iter().map(|p| (p.a, p.b)).collect();
+        assert_eq!(rows, [(110.0, 110.0)]);
+        // Without any other frame they are all there is.
+        let only = |func: &str| {
+            let mut b = through(func, 5);
+            b.stack.truncate(1);
+            b
+        };
+        let d = diff(&summary(1, vec![only("std::a")]), &summary(1, vec![only("std::b")]), false);
+        assert_eq!(d.blocking.len(), 2);
+    }
+
+    #[test]
+    fn what_a_cut_list_lacks_is_no_difference() {
+        let a = summary(1, vec![blocked("f", 1, 10, 100), blocked("g", 5, 1, 30), blocked("h", 5, 1, 20)]);
+        let mut b = summary(1, vec![blocked("f", 1, 10, 90), blocked("new", 5, 1, 40)]);
+        assert_eq!(diff(&a, &b, false).partial, [""; 0]);
+        b.blocking_stacks_len = 4;
+        let d = diff(&a, &b, false);
+        let rows: Vec<_> = d.blocking.iter().map(|p| (p.place.as_str(), p.a, p.b)).collect();
+        // Where the later trace has `g` and `h` is not known; that the earlier one has no `new` is.
+        assert_eq!(rows, [("new (5)", 0.0, 40.0), ("f (1)", 100.0, 90.0)]);
+        assert_eq!(d.partial, ["blocking"]);
     }
 
     #[test]

@@ -89,6 +89,12 @@ fn distance(func: &str, file: &str) -> Distance {
     }
 }
 
+/// Whether a frame is of the language's runtime or library, of libc or of the tracer, and says little about the program.
+#[must_use]
+pub fn is_runtime(func: &str, file: &str) -> bool {
+    distance(func, file) == Distance::Runtime
+}
+
 /// A frame of the tracer itself, built from its own source tree.
 fn tracer_file(file: &str) -> bool {
     let Some((_, rest)) = file.rsplit_once("/src/") else { return false };

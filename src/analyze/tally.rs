@@ -139,6 +139,12 @@ impl ByStack {
         }
     }
 
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.spent.list.len()
+    }
+
     /// All entries, the greatest sum first.
     #[must_use]
     pub fn sorted(&self) -> Vec<(StringKey, StackKey, Spent)> {

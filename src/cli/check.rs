@@ -3,8 +3,9 @@
 mod junit;
 
 use crate::input::{Asked, Input, size};
+use crate::new_file::write_file;
 use crate::outcome::{Failure, Outcome};
-use crate::output::{Colour, Output, write_file};
+use crate::output::{Colour, Output};
 use exectrace::analyze::limits::{self, Check, Direction, Limit};
 use exectrace::analyze::{self, Summary, SummaryOptions};
 use exectrace::read::EventKind;
@@ -86,7 +87,8 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     }
     let held = checks.iter().all(|c| c.held);
     if let Some(path) = &args.junit {
-        write_file(path, junit::xml(&input.name(), &checks).as_bytes())?;
+        let inputs: Vec<&Path> = [input.path()].into_iter().chain(args.baseline.as_deref()).collect();
+        write_file(path, junit::xml(&input.name(), &checks).as_bytes(), &inputs)?;
     }
     let mut out = Output::stdout();
     if args.json {

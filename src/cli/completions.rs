@@ -1,7 +1,7 @@
 //! `exectrace completions` and `exectrace man`: what a shell and `man` know of the command.
 
+use crate::new_file::write_file;
 use crate::outcome::{Failure, Outcome};
-use crate::output::write_file;
 use clap_complete::Shell;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ pub struct ManArgs {
 pub fn run(args: &Args, mut command: clap::Command) -> Result<Outcome, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "exectrace", &mut script);
-    write_file(Path::new("-"), &script)?;
+    write_file(Path::new("-"), &script, &[])?;
     Ok(Outcome::Done)
 }
 
@@ -48,16 +48,16 @@ pub fn man(args: &ManArgs, mut command: clap::Command) -> Result<Outcome, Failur
         Ok::<_, Failure>(page)
     };
     let Some(dir) = &args.dir else {
-        write_file(Path::new("-"), &page(&command, "exectrace")?)?;
+        write_file(Path::new("-"), &page(&command, "exectrace")?, &[])?;
         return Ok(Outcome::Done);
     };
     if !dir.is_dir() {
         return Err(Failure::usage(format_args!("{} is no directory", dir.display()), "make it first"));
     }
-    write_file(&dir.join("exectrace.1"), &page(&command, "exectrace")?)?;
+    write_file(&dir.join("exectrace.1"), &page(&command, "exectrace")?, &[])?;
     for sub in command.get_subcommands() {
         let name = format!("exectrace-{}", sub.get_name());
-        write_file(&dir.join(format!("{name}.1")), &page(sub, &name)?)?;
+        write_file(&dir.join(format!("{name}.1")), &page(sub, &name)?, &[])?;
     }
     Ok(Outcome::Done)
 }

@@ -83,6 +83,10 @@ fn text(out: &mut Output, d: &Diff, top: usize) {
     list(out, &format!("Running{per}, by goroutine"), &d.groups, top, Unit::Ns);
     list(out, "Tasks, p99", &d.tasks, top, Unit::Ns);
     list(out, "Regions, p99", &d.regions, top, Unit::Ns);
+    if !d.partial.is_empty() {
+        let lists = d.partial.join(", ");
+        out.line(format_args!("\nA summary has only the longest of {lists}: what it leaves out is not compared."));
+    }
 }
 
 fn change(n: &NumberDiff) -> String {

@@ -2,8 +2,9 @@
 
 use crate::filter::parse_ns;
 use crate::input::Input;
+use crate::new_file::write_file;
 use crate::outcome::{Failure, Outcome};
-use crate::output::{Output, table_name, write_file};
+use crate::output::{Output, table_name};
 use crate::why_rss;
 use clap::ValueEnum;
 use exectrace::analyze::{
@@ -195,11 +196,11 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
         let bytes =
             gzip.write_all(&pprof::encode_heap(report)).and_then(|()| gzip.finish()).map_err(Failure::writing)?;
-        write_file(path, &bytes)?;
+        write_file(path, &bytes, &[input.path()])?;
     }
     if let Some(path) = &args.flame {
         let title = format!("{}: {} bytes{}", input.name(), args.sort.name(), instant(report));
-        write_file(path, flame::svg(&title, "bytes", weights()).as_bytes())?;
+        write_file(path, flame::svg(&title, "bytes", weights()).as_bytes(), &[input.path()])?;
     }
     let mut out = Output::stdout();
     if let Some(way) = args.tree {

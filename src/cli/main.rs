@@ -13,6 +13,7 @@ mod completions;
 mod convert;
 mod cut;
 mod diff;
+mod doctor;
 mod filter;
 mod fmt;
 mod gc;
@@ -23,6 +24,7 @@ mod input;
 mod latency;
 mod merge;
 mod mmu;
+mod new_file;
 mod outcome;
 mod output;
 mod print;
@@ -71,6 +73,7 @@ struct Cli {
 enum Command {
     Record(record::Args),
     Recover(recover::Args),
+    Doctor(doctor::Args),
     Summary(summary::Args),
     Profile(profile::Args),
     Goroutines(goroutines::Args),
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Record(args) => record::run(&args),
         Command::Recover(args) => recover::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Goroutines(args) => goroutines::run(&args),

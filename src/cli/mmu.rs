@@ -2,8 +2,9 @@
 
 use crate::filter::parse_ns;
 use crate::input::Input;
+use crate::new_file::write_file;
 use crate::outcome::{Failure, Outcome};
-use crate::output::{Output, write_file};
+use crate::output::Output;
 use exectrace::analyze::{self, Counting, MmuCurve, Ns, Percent, Work};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -62,7 +63,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         curve.points.truncate(longer.map_or(usize::MAX, |i| i + 1));
     }
     if let Some(path) = &args.svg {
-        write_file(path, svg(curve).as_bytes())?;
+        write_file(path, svg(curve).as_bytes(), &[input.path()])?;
     }
     let mut out = Output::stdout();
     if args.json {

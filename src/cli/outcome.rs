@@ -2,7 +2,7 @@
 
 use exectrace::read::{Error, ErrorKind};
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// A subcommand that could do its work.
@@ -61,14 +61,19 @@ impl Failure {
         match self {
             Failure::Usage(what, hint) => {
                 let hint = if hint.is_empty() { hint } else { format!("; hint: {hint}") };
-                eprintln!("exectrace: {what}{hint}");
+                complain(format_args!("{what}{hint}"));
                 ExitCode::from(Failure::USAGE_CODE)
             }
             Failure::Broken(text) => {
-                eprintln!("exectrace: {text}");
+                complain(format_args!("{text}"));
                 ExitCode::from(Failure::BROKEN_CODE)
             }
             Failure::OutputClosed => ExitCode::SUCCESS,
         }
     }
+}
+
+/// Says on standard error what is wrong. Where that cannot be written, the exit code alone has to say it.
+fn complain(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "exectrace: {what}");
 }

@@ -3,7 +3,6 @@
 use crate::outcome::Failure;
 use exectrace::analyze::{Count, Durations, Ns};
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
 
 /// How much is gathered before it is written: several times what a pipe takes at once.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -110,13 +109,4 @@ pub fn clip(name: &str, most: usize) -> String {
 /// A name from a trace as it stands in a line of text: control characters would break the line.
 pub fn table_name(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// Writes a file, or standard output for `-`.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    if path.as_os_str() == "-" {
-        let mut out = io::stdout().lock();
-        return out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::writing);
-    }
-    std::fs::write(path, bytes).map_err(|e| Failure::usage(format_args!("cannot write {}: {e}", path.display()), ""))
 }

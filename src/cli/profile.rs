@@ -2,8 +2,9 @@
 
 use crate::filter::parse_ns;
 use crate::input::Input;
+use crate::new_file::write_file;
 use crate::outcome::{Failure, Outcome};
-use crate::output::{Output, table_name, write_file};
+use crate::output::{Output, table_name};
 use clap::ValueEnum;
 use exectrace::analyze::{self, Count, Ns, Percent, Profile, ProfileKind, ProfileOptions};
 use exectrace::export::pprof;
@@ -110,7 +111,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     if let Some(path) = &args.pprof {
         let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
         let bytes = gzip.write_all(&pprof::encode(profile)).and_then(|()| gzip.finish()).map_err(Failure::writing)?;
-        write_file(path, &bytes)?;
+        write_file(path, &bytes, &[input.path()])?;
     }
     let mut out = Output::stdout();
     if args.json {

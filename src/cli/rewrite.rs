@@ -1,10 +1,10 @@
 //! What the commands that write traces share: where the trace goes, progress, what to say at the end.
 
 use crate::input::{Input, size};
+use crate::new_file::NewFile;
 use crate::outcome::{Failure, Outcome};
 use exectrace::format::header::HEADER_BYTES;
 use exectrace::rewrite::{Error, Report};
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,24 +19,24 @@ pub struct Target {
     quiet: bool,
 }
 
-/// A trace being written. The file gets its name when it is complete, so that no half a trace takes the place of a whole one.
+/// A trace being written.
 enum Sink {
     Stdout(io::Stdout),
-    File { part: PathBuf, path: PathBuf, file: BufWriter<File> },
+    File(BufWriter<NewFile>),
 }
 
-impl Write for &mut Sink {
+impl Write for Sink {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
             Sink::Stdout(out) => out.write(buf),
-            Sink::File { file, .. } => file.write(buf),
+            Sink::File(file) => file.write(buf),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Sink::Stdout(out) => out.flush(),
-            Sink::File { file, .. } => file.flush(),
+            Sink::File(file) => file.flush(),
         }
     }
 }
@@ -54,23 +54,8 @@ impl Target {
             }
             return Ok(Sink::Stdout(io::stdout()));
         }
-        let path = self.output.clone().unwrap_or_default();
-        let same = |a: &Path| a.canonicalize().ok().is_some_and(|a| path.canonicalize().ok() == Some(a));
-        if inputs.iter().any(|i| same(i)) {
-            let hint = "name another file with -o OUT";
-            return Err(Failure::usage(format_args!("{} is the trace to read", path.display()), hint));
-        }
-        let cannot = |e: io::Error| Failure::usage(format_args!("cannot write {}: {e}", path.display()), "");
-        // What is no file, such as a pipe, cannot be replaced.
-        let in_place = path.symlink_metadata().is_ok_and(|m| !m.is_file());
-        let mut part = path.clone();
-        if !in_place {
-            let mut name = path.file_name().unwrap_or_default().to_owned();
-            name.push(".part");
-            part = path.with_file_name(name);
-        }
-        let file = File::create(&part).map_err(cannot)?;
-        Ok(Sink::File { part, path, file: BufWriter::with_capacity(1 << 20, file) })
+        let path = self.output.as_deref().unwrap_or(Path::new("-"));
+        Ok(Sink::File(BufWriter::with_capacity(1 << 20, NewFile::begin(path, inputs)?)))
     }
 
     /// Writes a trace: `write` gets the output. Then says what was written, on standard error unless it went to a file.
@@ -82,26 +67,31 @@ impl Target {
     ) -> Result<Outcome, Failure> {
         let paths: Vec<&Path> = inputs.iter().map(|i| i.path()).collect();
         let mut sink = self.open(&paths)?;
-        let result = write(&mut &mut sink);
-        let name = match &sink {
-            Sink::Stdout(_) => "standard output".to_owned(),
-            Sink::File { path, .. } => path.display().to_string(),
+        let result = write(&mut sink);
+        let name = match &self.output {
+            Some(path) if !self.is_stdout() => path.display().to_string(),
+            _ => "standard output".to_owned(),
         };
-        // Of a damaged trace what is whole is kept, if anything is.
-        let any = |part: &Path| std::fs::metadata(part).is_ok_and(|m| m.len() > HEADER_BYTES as u64);
-        if let Sink::File { part, path, mut file } = sink {
-            let mut done = file.flush();
-            let keep = match &result {
-                Ok(_) => true,
-                Err(Error::Read(_)) => any(&part),
-                Err(_) => false,
+        if let Sink::File(file) = sink {
+            let done = match file.into_inner() {
+                Ok(new) => {
+                    // Of a damaged trace what is whole is kept, if anything is.
+                    let any = || new.file.metadata().is_ok_and(|m| m.len() > HEADER_BYTES as u64);
+                    match &result {
+                        Err(Error::Read(_)) if any() => new.keep(),
+                        Ok(_) => new.keep(),
+                        Err(_) => {
+                            new.discard();
+                            Ok(())
+                        }
+                    }
+                }
+                Err(e) => {
+                    let (e, file) = e.into_parts();
+                    file.into_parts().0.discard();
+                    Err(e)
+                }
             };
-            if part != path && keep {
-                done = done.and_then(|()| std::fs::rename(&part, &path));
-            } else if part != path {
-                // What is left of it is of no use; that it stays is no new failure.
-                let _ = std::fs::remove_file(&part);
-            }
             done.map_err(|e| Failure::usage(format_args!("cannot write {name}: {e}"), ""))?;
         }
         match result {

@@ -1,8 +1,9 @@
 //! `exectrace heap why-rss`: why the resident set is not the heap.
 
 use crate::input::Input;
+use crate::new_file::write_file;
 use crate::outcome::{Failure, Outcome};
-use crate::output::{Output, table_name, write_file};
+use crate::output::{Output, table_name};
 use exectrace::analyze::{self, Bytes, Count, Ns, RssInstant, RssPart, WhyRss};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let asked = input.ask(|reader, tick| analyze::why_rss_watched(reader, tick))?;
     let why = &asked.answer;
     if let Some(path) = &args.svg {
-        write_file(path, svg(&input.name(), why).as_bytes())?;
+        write_file(path, svg(&input.name(), why).as_bytes(), &[input.path()])?;
     }
     let mut out = Output::stdout();
     if args.json {

@@ -19,6 +19,9 @@ pub enum Mode {
     Generational,
 }
 
+/// Go's rate of heap profiles.
+const SAMPLE_BYTES_DEFAULT: usize = 512 << 10;
+
 /// The settings of a heap. Sizes are in bytes.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -27,12 +30,13 @@ pub struct Config {
     pub(super) generational: bool,
     pub(super) max_pause: Duration,
     pub(super) heap_bytes_max: usize,
+    pub(super) sample_bytes: usize,
     pub(super) stress: bool,
     pub(super) poison: bool,
 }
 
 impl Config {
-    /// Incremental, `gc_percent` 100, a minimum heap of 4 MiB, a pause target of 500 us, no limits.
+    /// Incremental, `gc_percent` 100, a minimum heap of 4 MiB, a pause target of 500 us, a sample of every 512 KiB, no limits.
     pub const fn new() -> Self {
         Config {
             settings: Settings {
@@ -44,6 +48,7 @@ impl Config {
             generational: false,
             max_pause: Duration::from_micros(500),
             heap_bytes_max: usize::MAX,
+            sample_bytes: SAMPLE_BYTES_DEFAULT,
             stress: false,
             poison: false,
         }
@@ -86,6 +91,13 @@ impl Config {
     /// over one and a half times its goal finishes in one go.
     pub fn max_pause(mut self, time: Duration) -> Self {
         self.max_pause = time;
+        self
+    }
+
+    /// Of about every so many bytes that are allocated, one allocation is told to the observer
+    /// ([`Observer::sampled`](super::Observer::sampled)), at random distances with this mean; 0 for none.
+    pub fn sample_bytes(mut self, bytes: usize) -> Self {
+        self.sample_bytes = bytes;
         self
     }
 

@@ -10,7 +10,7 @@ use super::collect::Collect;
 use super::config::Config;
 use super::marker::Marker;
 use super::minor::Young;
-use super::observer::Observer;
+use super::observer::{AllocationSample, Observer};
 use super::pacer::{Pacer, Settings};
 use super::pool::Pool;
 use super::root::Roots;
@@ -109,6 +109,10 @@ pub(super) struct Heap {
     pub(super) observer: NonNull<dyn Observer>,
     pub(super) clock: super::cycle::Clock,
     pub(super) young: Young,
+    /// Bytes to be handed out until an allocation is sampled.
+    sample_left: Cell<usize>,
+    /// The state of the random numbers for it.
+    sample_random: Cell<u64>,
     /// Weak references were made.
     pub(super) has_weak: Cell<bool>,
     /// What an embedder without types is asked.
@@ -122,6 +126,7 @@ impl Heap {
         let mut pool = Pool::new();
         pool.set_bytes_max(config.heap_bytes_max);
         let pacer = Pacer::new(config.settings);
+        let sample_bytes = config.sample_bytes;
         Ok(Heap {
             cursors: core::array::from_fn(|_| Cursor {
                 next: Cell::new(ptr::null_mut()),
@@ -149,6 +154,8 @@ impl Heap {
             observer,
             clock: super::cycle::Clock::new(),
             young: Young::new(),
+            sample_left: Cell::new(sample_bytes.max(1)),
+            sample_random: Cell::new(0x9E37_79B9_7F4A_7C15),
             has_weak: Cell::new(false),
             hooks: Cell::new(None),
         })
@@ -240,12 +247,17 @@ impl Heap {
         };
         if cursor.next.get() == cursor.end.get() {
             let (block, from, to) = self.next_run(index)?;
+            let is_sampled = self.with_types(|t| t[index].is_sampled.take());
+            let to = self.cut_run(index, from, to, info.slot_bytes);
             // A cycle may have ended meanwhile, and taken every cursor's type away.
             cursor.info.set(info);
             cursor.type_index.set(index);
             cursor.next.set(block.slot(from).as_ptr());
             cursor.end.set(block.slot(from).as_ptr().wrapping_add((to - from) * info.slot_bytes));
             self.hand_out(block, from, to);
+            if is_sampled {
+                self.tell_sample(info, info.slot_bytes, self.config.sample_bytes);
+            }
         }
         let at = cursor.next.get();
         // SAFETY: the run has room for one object.
@@ -267,6 +279,7 @@ impl Heap {
         self.prepare(block, index, info, Kind::Large, bytes);
         self.with_types(|t| t[index].used.push(block));
         self.hand_out(block, 0, 1);
+        self.sample_large(info, bytes);
         self.observer().live(self.heap_bytes());
         Ok(block.as_ptr())
     }
@@ -379,6 +392,49 @@ impl Heap {
         }
         self.sizes.allocated.set(self.sizes.allocated.get() + bytes);
         self.request_if_due();
+    }
+
+    /// Where a run of free slots is to end: at the allocation that is to be sampled, if that is in it. It has its turn when
+    /// the type asks for more, and the rest of the run is found again then.
+    fn cut_run(&self, type_index: usize, from: usize, to: usize, slot_bytes: usize) -> usize {
+        let left = self.sample_left.get();
+        let slots = left.div_ceil(slot_bytes);
+        if to - from < slots || self.config.sample_bytes == 0 {
+            self.sample_left.set(left.saturating_sub((to - from) * slot_bytes));
+            return to;
+        }
+        self.with_types(|t| {
+            t[type_index].position.set(from + slots);
+            t[type_index].is_sampled.set(true);
+        });
+        self.sample_left.set(self.sample_distance());
+        from + slots
+    }
+
+    /// The next allocation that is sampled is so many bytes away: from half to one and a half, so that a program that
+    /// allocates in a rhythm does not keep step with it.
+    fn sample_distance(&self) -> usize {
+        let random = self.sample_random.get();
+        let random = random ^ random << 13;
+        let random = random ^ random >> 7;
+        let random = random ^ random << 17;
+        self.sample_random.set(random);
+        (self.config.sample_bytes / 2 + (random >> 20) as usize % self.config.sample_bytes).max(1)
+    }
+
+    /// Tells the observer of a large object, if it is sampled. It may stand for several.
+    fn sample_large(&self, info: &'static TypeInfo, bytes: usize) {
+        let (left, period) = (self.sample_left.get(), self.config.sample_bytes);
+        if bytes < left || period == 0 {
+            self.sample_left.set(left.saturating_sub(bytes));
+        } else {
+            self.sample_left.set(self.sample_distance());
+            self.tell_sample(info, bytes, (1 + (bytes - left) / period) * period);
+        }
+    }
+
+    fn tell_sample(&self, info: &'static TypeInfo, object_bytes: usize, stands_for_bytes: usize) {
+        self.observer().sampled(&AllocationSample { type_name: info.type_name(), object_bytes, stands_for_bytes });
     }
 
     /// Takes a run back that was handed out and not used.

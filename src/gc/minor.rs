@@ -7,7 +7,7 @@
 //!
 //! Such a collection cannot be broken off, so it is kept short beforehand: the nursery is as large as can be collected
 //! within the pause target, by how long the last ones took. Where a program allocates more than that between two
-//! safepoints, a full cycle in steps takes the place of the collection.
+//! safepoints, a full cycle in steps takes the place of the collection, if it is not many times the work.
 //!
 //! Cells tell of writes by their own address ([`Heap::log_write`]): the object around it is found from the block's slot
 //! size. A cell outside of the heap's memory, such as in a `Vec` that an object owns, has no such object; then the new
@@ -28,12 +28,17 @@ const NURSERY_BYTES: usize = 1 << 20;
 /// The least that is allocated between two minor collections, and the nursery until it is known how long its collection
 /// takes: some 0.7 ms if everything in it survives and each object is a cache miss.
 const NURSERY_BYTES_MIN: usize = 128 << 10;
-/// A minor collection that would take longer than so many times the pause target gives way to a cycle in steps.
+/// A minor collection that would take longer than so many times the pause target gives way to a cycle in steps,
 const PAUSES_MAX: u128 = 2;
+/// unless the cycle is so many times the work. (Without this, a program with large temporary trees took three times as
+/// long.)
+const FAR_LESS: u128 = 8;
 /// The nursery grows with the old objects, to this part of them.
 const NURSERY_PART: usize = 8;
 /// What remembering and visiting one old object costs at least, counted in bytes marked.
 const REMEMBERED_COST_BYTES: usize = 64;
+/// A block with less than this part of its slots free is taken for a full one.
+const FULL_PART: usize = 32;
 /// The speed of marking until there was a cycle: 65536 objects of 16 bytes at a cache miss each.
 const FIRST_NS_PER_MIB: u64 = 5_000_000;
 /// How many full cycles go by without minor collections after these did not pay.
@@ -96,16 +101,21 @@ impl Heap {
         self.young.nursery.set(most.min(in_time).min(grown).max(NURSERY_BYTES_MIN));
     }
 
-    /// Whether the young objects can be collected in about the time that a pause may take, to judge by the last
-    /// collections. Where there were none, it is supposed that all of them survive.
+    /// Whether the young objects are to be collected by themselves: if that takes about the time that a pause may take, to
+    /// judge by the last collections, or if it is far less work than a cycle. Where there were no collections, it is
+    /// supposed that all of them survive.
     pub(super) fn is_minor_short(&self) -> bool {
         let young = self.sizes.allocated.get();
-        let ns = match self.young.ns_per_mib.get() {
-            0 => self.clock.ns_per_mib().unwrap_or(FIRST_NS_PER_MIB),
+        let whole_ns_per_mib = self.clock.ns_per_mib().unwrap_or(FIRST_NS_PER_MIB);
+        let ns_per_mib = match self.young.ns_per_mib.get() {
+            0 => whole_ns_per_mib,
             ns => ns,
         };
+        let ns = |bytes: usize, ns_per_mib: u64| (bytes as u128 * u128::from(ns_per_mib)) >> 20;
+        let minor_ns = ns(young, ns_per_mib);
         young <= self.young.nursery.get() + NURSERY_BYTES_MIN
-            || (young as u128 * u128::from(ns)) >> 20 <= PAUSES_MAX * self.config.max_pause.as_nanos()
+            || minor_ns <= PAUSES_MAX * self.config.max_pause.as_nanos()
+            || minor_ns * FAR_LESS <= ns(self.heap_bytes(), whole_ns_per_mib)
     }
 
     /// A full cycle begins: what was learned of minor collections counts for less.
@@ -230,7 +240,13 @@ impl Heap {
         let _sweep = Bracket::sweep(self, || (freed.get(), freed.get()));
         for index in 0..self.with_types(<[_]>::len) {
             while let Some(block) = self.with_types(|t| t[index].used.pop()) {
-                freed.set(freed.get() + self.sort_block(block, block.marks() > 0));
+                let (marks, slots) = (block.marks(), block.header().slots.get() as usize);
+                // A block that is all but full stands in no list until the next cycle: else every such collection would
+                // go through all full blocks that allocation came by, which are as many as there are old objects.
+                let is_full = block.info().drop.is_none() && (slots - marks) * FULL_PART < slots;
+                if !is_full {
+                    freed.set(freed.get() + self.sort_block(block, marks > 0));
+                }
             }
         }
     }

@@ -22,7 +22,8 @@
 //! Runtimes with an object layout of their own have [`raw`], the layer beneath: the same heap, without types.
 //!
 //! What to look at when something is amiss: [`Arena::stats`], [`Arena::for_each_type`], [`Arena::write_map`] (which
-//! blocks are how full), [`Arena::write_snapshot`] (for Chrome's developer tools), and the trace.
+//! blocks are how full), [`Arena::write_snapshot`] (for Chrome's developer tools), [`Observer::sampled`] (where it is
+//! allocated, by whatever the interpreter knows of the place), and the trace.
 //!
 //! # Design
 //! Memory comes in 4 MiB chunks, divided into 32 KiB blocks, each for objects of **one type** (`chunk`, `pool`). So an
@@ -49,9 +50,9 @@
 //! after 1024 items. What no deadline cuts short: one object's own `visit` (so a `Vec` of a million references in one
 //! object is visited in one go: use [`GcVec`]); the first [`GcRefCell::borrow_mut`] of such a one in a cycle; sorting the
 //! blocks after a cycle, some 30 ns each; clearing weak references and resurrecting watched objects, by their
-//! number; and a minor collection, by what survives it. On a live heap of 433 MiB the longest stop of the incremental
-//! mode was 0.64 ms of the thread's own time, 0.61 ms at the 99.9th percentile; a minor collection of the generational
-//! mode took 65 ms (`cargo bench --bench gc_pauses`).
+//! number; and a minor collection, by what survives it, for which the nursery is kept small enough, as far as the last
+//! ones can tell. On a live heap of 289 MiB the longest stop of the incremental mode was 0.65 ms of the thread's own
+//! time, 0.61 ms at the 99.9th percentile; of the generational mode 4.0 ms and 0.68 ms (`cargo bench --bench gc_pauses`).
 //!
 //! *The end of an object* has an order: when all that can be reached is marked, weak references to the others are
 //! cleared, then watched ones are resurrected with all they refer to, then ephemerons lose their keys, and the rest is
@@ -59,13 +60,13 @@
 //!
 //! # What is not there
 //! * Marking by several threads, or beside the program: objects are Rust values that the program may change at any
-//!   time, and cells are not atomic. A stop could be shared out among threads, and is not yet.
+//!   time, and cells are not atomic. A stop could be shared out among threads, which would ask of every [`Collect`] that
+//!   another thread may call it meanwhile; it is not yet.
 //! * Moving objects. A block with one survivor stays; [`Arena::write_map`] shows it.
 //! * An arena that moves to another thread.
 //! * A C interface to the layer without types.
-//! * A list of where objects were allocated.
-//! * Fields that a minor collection need not visit: an old object that was written to is visited whole, so writing to
-//!   long arrays all over is dear in generational mode.
+//! * Parts of an object that a minor collection need not visit: an old object of up to 8 KiB that was written to is visited
+//!   whole. (In a longer one, such as a long array, what is written counts as old from then on, and nothing is visited.)
 //!
 //! # Invariants
 //! 1. Nothing in here calls the global allocator. Tables stand on pages from the system. *Else the heap would show up
@@ -141,7 +142,7 @@ pub use exectrace_derive::Collect;
 pub use finalize::Finalizers;
 pub use heap_map::{BlockInfo, BlockUsage};
 pub use map::{ById, GcMap, Identity, MapHasher};
-pub use observer::{CycleStats, Observer, Pressure, Reason, StwKind};
+pub use observer::{AllocationSample, CycleStats, Observer, Pressure, Reason, StwKind};
 pub use pointer::Gc;
 pub use root::Root;
 pub use stats::{Durations, HeapStats, TypeStats};

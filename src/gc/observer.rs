@@ -79,6 +79,20 @@ pub struct CycleStats {
     pub total_ns: u64,
 }
 
+/// One allocation that stands for many: of about every [`Config::sample_bytes`](super::Config::sample_bytes) that are
+/// allocated, the one with the last of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct AllocationSample {
+    /// The object's type.
+    pub type_name: &'static str,
+    /// The object's size, in bytes.
+    pub object_bytes: usize,
+    /// What it stands for, in bytes. The sums of these, by type or by whatever the program knows of the place, are
+    /// estimates of what was allocated.
+    pub stands_for_bytes: usize,
+}
+
 /// Receives a heap's events, on the thread that runs the heap.
 ///
 /// Every `*_begin` is followed by its `*_end`, also when the embedder's code panics in between; brackets nest. A method
@@ -125,6 +139,11 @@ pub trait Observer {
     /// The heap's size has become `bytes`. Called for each 32 KiB that are handed out, and at a cycle's end.
     fn live(&self, bytes: usize) {
         let _ = bytes;
+    }
+    /// An allocation was sampled: called inside of it, so that the stack, and the state of an interpreter, are those of the
+    /// place that allocates.
+    fn sampled(&self, sample: &AllocationSample) {
+        let _ = sample;
     }
     /// Memory is short. Called at the end of each cycle for which that is so, and in an allocation that may fail; the
     /// place for a flag that the program looks at.

@@ -1,11 +1,12 @@
 //! The heap in the trace: the observer that an arena has unless it is given another.
 
-use super::observer::{CycleStats, Observer, Pressure, Reason, StwKind};
+use super::observer::{AllocationSample, CycleStats, Observer, Pressure, Reason, StwKind};
 use crate::hook;
 use crate::hook::gc::{GcHeap, Stw};
 use crate::hook::user;
 
-/// Writes a heap's cycles, pauses, assists, sweeps, size and goal into the trace, while one is on.
+/// Writes a heap's cycles, pauses, assists, sweeps, size and goal into the trace, while one is on, and where it is allocated
+/// from: a log message of the category `gc sample`, with the stack, for each sampled allocation.
 ///
 /// Each heap has a number, under which its size and goal stand in the trace's private series.
 ///
@@ -30,6 +31,8 @@ impl TraceObserver {
 const CATEGORY: &str = "gc cycle";
 /// The category of those that tell of collections of the young objects.
 const CATEGORY_MINOR: &str = "gc minor";
+/// The category of those that tell of sampled allocations, each with its stack.
+const CATEGORY_SAMPLE: &str = "gc sample";
 /// The category of those that tell of a want of memory.
 const CATEGORY_PRESSURE: &str = "gc pressure";
 
@@ -105,6 +108,22 @@ impl Observer for TraceObserver {
                 None,
                 CATEGORY_MINOR,
                 format_args!("heap {}: {bytes_young} bytes young, {bytes_survived} survived", self.heap.id()),
+            );
+        }
+    }
+
+    fn sampled(&self, sample: &AllocationSample) {
+        if hook::on() {
+            user::log_fmt(
+                None,
+                CATEGORY_SAMPLE,
+                format_args!(
+                    "heap {}: {} bytes for {} of {}",
+                    self.heap.id(),
+                    sample.stands_for_bytes,
+                    sample.object_bytes,
+                    sample.type_name
+                ),
             );
         }
     }

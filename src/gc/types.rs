@@ -39,6 +39,8 @@ pub(super) struct TypeSlot {
     pub(super) block: Cell<Option<Block>>,
     /// Free runs of the block are to be looked for from this slot on, in its mark bits.
     pub(super) position: Cell<usize>,
+    /// The next allocation that the cursor has no room for is sampled.
+    pub(super) is_sampled: Cell<bool>,
     /// What the cursor held when another type took it: the next object's address, and the end of the run.
     pub(super) parked: Cell<(*mut u8, *mut u8)>,
     /// Blocks whose mark bits are valid and whose dead objects are dropped: their free runs may be used.
@@ -80,6 +82,7 @@ impl Types {
             info,
             block: Cell::new(None),
             position: Cell::new(0),
+            is_sampled: Cell::new(false),
             parked: Cell::new((ptr::null_mut(), ptr::null_mut())),
             avail: List::default(),
             unswept: List::default(),

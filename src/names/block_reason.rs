@@ -41,7 +41,8 @@ pub enum BlockReason {
 use BlockReason::*;
 
 impl BlockReason {
-    const ALL: [BlockReason; 14] = [
+    /// All of them, by their discriminants.
+    pub const ALL: [BlockReason; 14] = [
         Unknown,
         ChanReceive,
         ChanSend,

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod block_reason;
+pub(crate) mod fixed;
 pub(crate) mod function_path;
 pub(crate) mod internal;
 pub(crate) mod source_path;

@@ -11,7 +11,7 @@ use super::{Block, Error};
 use crate::format::Version;
 use std::io::Read;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// How many events make a block on one thread: 36 KiB of them, which stay in the nearest caches until they are looked at.
 const BLOCK_EVENTS: usize = 512;
@@ -49,6 +49,8 @@ pub(super) struct Driver<S> {
     supply: S,
     merge: Merge,
     state: State,
+    /// Whether the input ends inside the generation at hand.
+    cut: bool,
 }
 
 enum State {
@@ -62,7 +64,7 @@ enum State {
 
 impl<S: Supply> Driver<S> {
     fn sized(supply: S, version: Version, block_events: usize) -> Driver<S> {
-        Driver { supply, merge: Merge::new(version, block_events), state: State::More }
+        Driver { supply, merge: Merge::new(version, block_events), state: State::More, cut: false }
     }
 
     /// For the caller's own thread.
@@ -71,12 +73,26 @@ impl<S: Supply> Driver<S> {
     }
 
     fn more(&mut self, block: &mut Block) -> Result<State, Error> {
+        let found = self.step(block);
+        match found {
+            // What is wrong with half a generation is that it is a half. The end that made it one comes next.
+            Err(e) if self.cut => match self.supply.next() {
+                Next::Broken(cut) => Err(cut.because_of(&e)),
+                Next::Generation(_) | Next::End => Err(e),
+            },
+            found => found,
+        }
+    }
+
+    fn step(&mut self, block: &mut Block) -> Result<State, Error> {
         if !self.merge.is_done() {
             self.merge.fill(block)?;
             return Ok(State::More);
         }
+        self.cut = false;
         match self.supply.next() {
             Next::Generation(pending) => {
+                self.cut = pending.cut;
                 let buffer = self.merge.begin(*pending, block)?;
                 self.supply.recycle(buffer);
                 self.merge.fill(block)?;
@@ -115,12 +131,23 @@ impl<S: Supply> Blocks for Driver<S> {
 struct Piped {
     generations: Receiver<Next>,
     buffers: Sender<Vec<u8>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What to do where a thread has gone without an end or an error: if it has panicked, so do we. That is our own bug, and must not
+/// look like the end of the trace.
+fn join(thread: &mut Option<JoinHandle<()>>) {
+    if let Some(Err(panic)) = thread.take().map(JoinHandle::join) {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 impl Supply for Piped {
     fn next(&mut self) -> Next {
-        // The thread sends an end or an error before it leaves; without either it has panicked, which is our own bug.
-        self.generations.recv().unwrap_or(Next::End)
+        self.generations.recv().unwrap_or_else(|_| {
+            join(&mut self.thread);
+            Next::End
+        })
     }
 
     fn recycle(&mut self, buffer: Vec<u8>) {
@@ -133,6 +160,7 @@ impl Supply for Piped {
 pub(super) struct Threaded {
     blocks: Receiver<Result<Block, Error>>,
     empty: Sender<Block>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Threaded {
@@ -146,7 +174,7 @@ impl Threaded {
     ) -> std::io::Result<Threaded> {
         let (generations_in, generations) = sync_channel(0);
         let (buffers, buffers_out) = channel::<Vec<u8>>();
-        thread::Builder::new().name("trace-read".into()).spawn(move || {
+        let reads = thread::Builder::new().name("trace-read".into()).spawn(move || {
             loop {
                 let next = source.next();
                 let last = !matches!(next, Next::Generation(_));
@@ -158,11 +186,11 @@ impl Threaded {
         })?;
         let (blocks_in, blocks) = sync_channel(SENT_BLOCKS);
         let (empty, empty_out) = channel();
-        let driver = Driver::sized(Piped { generations, buffers }, version, SENT_BLOCK_EVENTS);
-        thread::Builder::new()
+        let driver = Driver::sized(Piped { generations, buffers, thread: Some(reads) }, version, SENT_BLOCK_EVENTS);
+        let orders = thread::Builder::new()
             .name("trace-order".into())
             .spawn(move || order(driver, version, &blocks_in, &empty_out))?;
-        Ok(Threaded { blocks, empty })
+        Ok(Threaded { blocks, empty, thread: Some(orders) })
     }
 }
 
@@ -203,8 +231,9 @@ impl Blocks for Threaded {
                 block.events.clear();
                 Err(e)
             }
-            // The thread has left after the end or an error.
+            // The thread has left, after the end or an error if all is well.
             Err(_) => {
+                join(&mut self.thread);
                 block.events.clear();
                 Ok(())
             }
@@ -234,6 +263,27 @@ mod tests {
                 Err(e) => return (all, Some(e.to_string())),
             }
         }
+    }
+
+    /// An input in which reading panics where it should end.
+    struct Bomb(&'static [u8]);
+
+    impl Read for Bomb {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            assert!(!self.0.is_empty(), "a bug of the input's");
+            self.0.read(buf)
+        }
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_no_end_of_the_trace() {
+        let input = Bomb(b"go 1.26 trace\0\0\0");
+        let version = Version::from_minor(26).expect("a version");
+        let mut blocks = Threaded::start(Source::new(input, version, 0, Arc::default()), version).expect("threads");
+        let mut block = Block::empty(version);
+        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| blocks.next_block(&mut block)));
+        let panic = end.expect_err("the panic of the thread that reads");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"a bug of the input's"));
     }
 
     #[test]

@@ -117,6 +117,21 @@ impl Error {
         self
     }
 
+    /// Whether the input ends, or fails, where more was to come.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Truncated | ErrorKind::Io)
+    }
+
+    /// This end of the input in place of what it led to: half a generation was taken for a whole one, and `e` was wrong with
+    /// it. What is whole, and what Go says, is as it is with `e`.
+    pub(super) fn because_of(mut self, e: &Error) -> Error {
+        self.0.whole_bytes = e.0.whole_bytes;
+        self.0.go_is_silent = e.0.go_is_silent;
+        let number = e.0.generation.map_or(String::new(), |n| format!(" {n}"));
+        self.0.text.push_str(&format!("; generation{number} is incomplete"));
+        self
+    }
+
     pub(super) fn set_whole_bytes(&mut self, bytes: u64) {
         self.0.whole_bytes = bytes;
     }

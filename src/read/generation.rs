@@ -260,6 +260,8 @@ pub(super) struct Pending {
     pub(super) threads: Vec<ThreadBatches>,
     /// By time.
     pub(super) samples: Vec<Sample>,
+    /// Whether the input ends, or fails, inside it: an event of it that does not fit may lack what did not come.
+    pub(super) cut: bool,
 }
 
 /// Takes in a batch of CPU samples. Their times are units of the clock until the clock is known.

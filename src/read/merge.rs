@@ -71,7 +71,7 @@ impl Merge {
 
     /// Takes a generation and puts its `Sync` in `block`. Returns the buffer of the generation before.
     pub(super) fn begin(&mut self, pending: Pending, block: &mut Block) -> Result<Vec<u8>, Error> {
-        let Pending { mut generation, data, batches, threads, samples } = pending;
+        let Pending { mut generation, data, batches, threads, samples, cut: _ } = pending;
         self.order.begin_generation(&mut generation);
         let work = Work { data, batches, samples, next_sample: 0 };
         let old = std::mem::replace(&mut self.work, work);

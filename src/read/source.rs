@@ -148,7 +148,10 @@ impl<R: Read> Source<R> {
             Err(fault) => {
                 let mut e = fault.at((number != 0).then_some(number), None, Some(start));
                 e.set_whole_bytes(start);
-                Next::Broken(e)
+                Next::Broken(match self.deferred.take().filter(Error::is_cut) {
+                    Some(cut) => cut.because_of(&e),
+                    None => e,
+                })
             }
         }
     }
@@ -340,7 +343,15 @@ impl<R: Read> Source<R> {
         self.base += self.pos as u64;
         self.filled = rest;
         self.pos = 0;
-        Ok(Pending { generation, data, batches: parts.batches, threads: parts.threads, samples: parts.samples })
+        let Parts { batches, threads, samples, .. } = parts;
+        Ok(Pending {
+            generation,
+            data,
+            batches,
+            threads,
+            samples,
+            cut: self.deferred.as_ref().is_some_and(Error::is_cut),
+        })
     }
 }
 

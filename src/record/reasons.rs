@@ -3,33 +3,8 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::string_table::{self, NameId};
-
-macro_rules! fixed {
-    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
-        /// A fixed name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(usize)]
-        pub(crate) enum Fixed { $($(#[$doc])* $name,)* }
-
-        const TEXTS: &[&str] = &[$($text),*];
-    };
-}
-
-// Where Go has a reason of the same sense, its word is used: its tools know it.
-fixed! {
-    Sync = "sync";
-    CondWait = "sync.(*Cond).Wait";
-    Select = "select";
-    Network = "network";
-    Sleep = "sleep";
-    Join = "sync: join";
-    Preempted = "preempted";
-    SweepTermination = "GC sweep termination";
-    MarkTermination = "GC mark termination";
-    MinorCollection = "GC minor collection";
-    /// Of regions, when there are more names than the table holds.
-    OtherNames = "(more names)";
-}
+pub(crate) use crate::names::fixed::Fixed;
+use crate::names::fixed::TEXTS;
 
 static IDS: [AtomicU32; TEXTS.len()] = [const { AtomicU32::new(0) }; TEXTS.len()];
 

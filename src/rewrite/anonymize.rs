@@ -46,8 +46,6 @@ struct Uses {
     files: HashMap<u64, bool>,
     /// As names of what is neither.
     words: HashSet<u64>,
-    /// As log messages.
-    messages: HashSet<u64>,
 }
 
 impl Uses {
@@ -57,11 +55,13 @@ impl Uses {
         let text = |id: u64| texts.get(&id).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or_default();
         // The leaf of a system call's stack is its name where no file is told.
         let mut calls = HashSet::new();
+        let mut call_names = Vec::new();
         for b in &g.batches {
             for (kind, args) in b.events() {
                 for (name, &arg) in kind.spec().args.iter().zip(&args) {
                     match *name {
-                        "value_string" => uses.messages.insert(arg),
+                        // A message.
+                        "value_string" => false,
                         name if name.ends_with("string") => uses.words.insert(arg),
                         "stack" if kind == Kind::GoSyscallBegin => calls.insert(arg),
                         _ => false,
@@ -72,6 +72,9 @@ impl Uses {
         for stack in tables::stacks(g) {
             for (i, &[_, func, file, _]) in stack.frames.iter().enumerate() {
                 let call = i == 0 && text(file).is_empty() && calls.contains(&stack.id) && is_call(text(func));
+                if call {
+                    call_names.push(func);
+                }
                 let public = call || is_public_function(text(func));
                 uses.functions.entry(func).and_modify(|p| *p &= public).or_insert(public);
                 if file != 0 && !text(file).is_empty() {
@@ -79,25 +82,26 @@ impl Uses {
                 }
             }
         }
+        // The C library has a function of the same name, which is as public where it is an ordinary frame.
+        uses.functions.extend(call_names.into_iter().map(|func| (func, true)));
         uses
     }
 
     /// What a string becomes.
     fn hidden(&self, id: u64, bytes: &[u8], hider: &Hider) -> String {
         let text = String::from_utf8_lossy(bytes);
+        // The same text may be a function's name too, such as `sleep`: it is a word all the same.
+        if self.words.contains(&id) && Hider::is_public_word(&text) {
+            return text.into_owned();
+        }
         if let Some(&public) = self.functions.get(&id) {
             return if public { text.into_owned() } else { hider.function(&text) };
         }
         if let Some(&public) = self.files.get(&id) {
             return hider.file(&text, public);
         }
-        let empty = !self.words.contains(&id) || text.is_empty();
-        match Hider::is_public_word(&text) {
-            // A message may say what a word of the runtime says, but then it is a message all the same.
-            _ if empty => String::new(),
-            true => text.into_owned(),
-            false => hider.word(&text),
-        }
+        // What is no word is a message, or nothing that is used.
+        if self.words.contains(&id) && !text.is_empty() { hider.word(&text) } else { String::new() }
     }
 }
 

@@ -4,6 +4,8 @@
 //! Within one run the same name has the same hash, so a reader sees which are the same. What is public anyhow stays: the
 //! names of the standard libraries of Go and Rust, and the words that runtimes use for reasons.
 
+use crate::names::block_reason::BlockReason;
+use crate::names::fixed::TEXTS;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
@@ -12,8 +14,9 @@ pub(super) struct Hider {
     key: RandomState,
 }
 
-/// Words by which Go's runtime and this crate's tracer say why something waits or stops. Tools know many of them.
-const WORDS: &[&str] = &[
+/// Words by which Go's runtime says why something waits or stops. Tools know many of them. Those of this crate's tracer are
+/// where it has them from.
+const GO_WORDS: &[&str] = &[
     // why a goroutine blocks
     "unspecified",
     "forever",
@@ -32,7 +35,6 @@ const WORDS: &[&str] = &[
     "sleep",
     "GC weak to strong wait",
     "synctest",
-    "sync: join",
     // why it stops
     "runtime.Gosched",
     // why the world stops
@@ -118,7 +120,7 @@ impl Hider {
 
     /// Whether a word is public.
     pub(super) fn is_public_word(text: &str) -> bool {
-        WORDS.contains(&text)
+        GO_WORDS.contains(&text) || TEXTS.contains(&text) || BlockReason::ALL.iter().any(|r| r.as_str() == text)
     }
 
     /// A name without structure: eight letters and digits, the first a letter.
@@ -254,6 +256,15 @@ mod tests {
         assert_ne!(Hider::new().word("a"), w("a"), "every run has a key of its own");
         let long = "abc::".repeat(200);
         assert_eq!(h.function(&long), w(&long));
+    }
+
+    #[test]
+    fn all_words_of_the_tracer_are_public() {
+        let ours = TEXTS.iter().copied().chain(BlockReason::ALL.map(BlockReason::as_str));
+        for word in ours.chain(["sync.RWMutex.RLock", "GC minor collection", "GC (idle)", "forever"]) {
+            assert!(Hider::is_public_word(word), "{word}");
+        }
+        assert!(!Hider::is_public_word("my lock"));
     }
 
     #[test]

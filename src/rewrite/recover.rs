@@ -38,7 +38,7 @@ pub struct Parts {
     pub is_running: bool,
 }
 
-/// Writes the whole trace of a process that was killed: `input` is the trace's file, `black_box` the file beside it. If it had put a
+/// Writes the whole trace of a process that was killed; nothing but a header if it has none. `input` is the trace's file, `black_box` the file beside it. If it had put a
 /// file aside (a flight recorder), the input is that and then the last one without its header.
 ///
 /// # Errors
@@ -71,6 +71,10 @@ pub fn recover(
             sink.write(&g)?;
             recovered += 1;
         }
+    }
+    if read + recovered == 0 {
+        // The process ended, or is, before its first event.
+        return Ok(RecoverReport { pid: found.pid, ..RecoverReport::default() });
     }
     let written = sink.finish(read)?;
     Ok(RecoverReport { written, recovered, pid: found.pid })

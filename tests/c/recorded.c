@@ -198,6 +198,43 @@ static int children(void) {
     return 0;
 }
 
+struct session {
+    struct session *next;
+    char *body;
+};
+
+// Keeps what it should forget. Here is the leak.
+__attribute__((noinline)) static void remember(struct session **cache, size_t bytes) {
+    struct session *s = malloc(sizeof *s);
+    char *body = s ? malloc(bytes) : NULL;
+    if (body == NULL) {
+        fprintf(stderr, "out of memory\n");
+        abort();
+    }
+    memset(body, 'x', bytes);
+    s->body = body;
+    s->next = *cache;
+    *cache = s;
+}
+
+__attribute__((noinline)) static void handle_request(struct session **cache, int n) {
+    char *scratch = malloc(30000);
+    memset(scratch, n, 30000);
+    if (n % 4 == 0)
+        remember(cache, 64 << 10);
+    free(scratch);
+}
+
+// A server whose cache grows without bound, 25 MB a second.
+static int serve(void) {
+    struct session *cache = NULL;
+    for (int n = 0;; n++) {
+        handle_request(&cache, n);
+        if (n % 16 == 15)
+            usleep(10000);
+    }
+}
+
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "echo") == 0)
@@ -210,6 +247,8 @@ int main(int argc, char **argv) {
         return last_words(atoi(argv[2]), argv[3]);
     if (strcmp(what, "children") == 0)
         return children();
+    if (strcmp(what, "serve") == 0)
+        return serve();
     if (strcmp(what, "signal") == 0) {
         puts("ready");
         fflush(stdout);

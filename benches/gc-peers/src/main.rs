@@ -269,7 +269,7 @@ fn show(program: &str, row: &Row, base: f64) {
     let mut csv = String::new();
     if let Some(failure) = &row.failure {
         println!("{program:<8} {name:<16} {failure}");
-        csv = format!("{program},\"{name}\",,,,,,,,,\"{failure}\"\n");
+        csv = format!("{program},\"{name}\",,,,,,,,,,\"{failure}\"\n");
     } else if !row.runs.is_empty() {
         let (cpu, least, most) = spread(&row.runs, |r| r.cpu_ms);
         let wall = spread(&row.runs, |r| r.wall_ms).0;

@@ -233,7 +233,15 @@ impl Collect {
                 self.goroutines += 1;
                 self.from_before += u64::from(c.from == GoState::Undetermined);
             }
-            Some(span) => self.span(span),
+            Some(span) => {
+                // A native thread is not seen to wait where it comes back from a call. What never comes to run has no end.
+                if (span.state, c.to) == (GoState::Runnable, GoState::Running)
+                    && !(self.native && span.from == GoState::Syscall)
+                {
+                    self.scheduling.add(span.ns_with_lead());
+                }
+                self.span(span);
+            }
         }
         if c.to == GoState::NotExist {
             self.ended += 1;
@@ -251,9 +259,6 @@ impl Collect {
                 self.reasons.add(span.reason, ns);
                 self.waits.add(span.reason, span.stack, span.begin, ns);
             }
-            // A native thread is not seen to wait where it comes back from a call.
-            GoState::Runnable if span.from == GoState::Syscall && self.native => {}
-            GoState::Runnable => self.scheduling.add(ns),
             GoState::Syscall => self.call(span, ns),
             _ => {}
         }
@@ -331,16 +336,18 @@ impl Collect {
             series: std::mem::take(&mut self.series).into_values().collect(),
             gc,
             syscalls: self.syscalls(),
-            blocking: named(interner, &self.reasons, usize::MAX),
+            blocking: named(interner, &self.reasons),
             blocking_stacks: self.blocking_stacks(begin),
+            blocking_stacks_len: self.waits.len() as u64,
             scheduling: self.scheduling.durations(),
             cpu: self.cpu(),
-            tasks: named(interner, &self.user.tasks, self.top),
+            tasks: named(interner, &self.user.tasks),
             tasks_begun: self.user.tasks_begun,
             tasks_ended: self.user.tasks_ended,
-            regions: named(interner, &self.user.regions, self.top),
+            regions: named(interner, &self.user.regions),
             logs: self.user.logs,
             groups: self.groups_sorted(),
+            groups_len: self.groups.len() as u64,
             findings: Vec::new(),
             trace: self.origin,
             losses: self.losses,
@@ -428,7 +435,7 @@ impl Collect {
         let mut all: Vec<_> = self.samples.iter().map(|(&k, &n)| (StackKey(k as u32), n)).collect();
         all.sort_by_key(|&(k, n)| (std::cmp::Reverse(n), k));
         let stacks = all.into_iter().take(self.top).map(|(k, n)| weighted(&self.interner, k, n, 0)).collect();
-        Cpu { samples: self.sampled, stacks }
+        Cpu { samples: self.sampled, stacks, stacks_len: self.samples.len() as u64 }
     }
 
     fn groups_sorted(&self) -> Vec<Group> {
@@ -451,8 +458,8 @@ fn entry(interner: &Interner, name: Option<StringKey>, d: &Dist) -> Named {
     Named { name: name.to_owned(), durations: d.durations() }
 }
 
-fn named(interner: &Interner, t: &ByName, most: usize) -> Vec<Named> {
-    t.sorted().into_iter().take(most).map(|(k, d)| entry(interner, k, d)).collect()
+fn named(interner: &Interner, t: &ByName) -> Vec<Named> {
+    t.sorted().into_iter().map(|(k, d)| entry(interner, k, d)).collect()
 }
 
 fn weighted(interner: &Interner, stack: StackKey, count: u64, total_ns: u64) -> Weighted {

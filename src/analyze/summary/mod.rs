@@ -21,7 +21,7 @@ pub use findings::{Finding, Severity};
 /// The schema of [`Summary`] as JSON. Members may be added under the same number; other changes raise it.
 pub const SCHEMA: &str = "exectrace.summary/1";
 
-/// How many entries each list of stacks, names or groups has, unless told otherwise.
+/// How many entries each list of stacks or groups has, unless told otherwise.
 const TOP: usize = 20;
 
 /// What is in a trace. Times are nanoseconds; those that end in `at_ns` are counted from the beginning of the trace.
@@ -52,7 +52,10 @@ pub struct Summary {
     pub blocking: Vec<Named>,
     /// Where they waited, the greatest sum first.
     pub blocking_stacks: Vec<Blocked>,
-    /// How long goroutines that could run waited for a processor.
+    /// How many such places there are; the list may have fewer.
+    #[serde(default)]
+    pub blocking_stacks_len: u64,
+    /// How long goroutines that could run waited until they ran, as [`Latency`](crate::analyze::Latency) has it.
     pub scheduling: Durations,
     /// CPU samples.
     pub cpu: Cpu,
@@ -68,6 +71,9 @@ pub struct Summary {
     pub logs: u64,
     /// Goroutines by name, the longest running first.
     pub groups: Vec<Group>,
+    /// How many such names there are; the list may have fewer.
+    #[serde(default)]
+    pub groups_len: u64,
     /// What looks wrong, the worst first.
     pub findings: Vec<Finding>,
 }
@@ -313,6 +319,9 @@ pub struct Cpu {
     pub samples: u64,
     /// By stack, the most first.
     pub stacks: Vec<Weighted>,
+    /// How many different stacks there are; the list may have fewer.
+    #[serde(default)]
+    pub stacks_len: u64,
 }
 
 /// Goroutines of one name.
@@ -364,7 +373,8 @@ pub fn summary(reader: &mut Reader<'_>) -> Summary {
 pub struct SummaryOptions {
     /// The windows of [`Collector::mmu`], in nanoseconds. By default 1, 10 and 100 ms.
     pub mmu_windows_ns: Vec<u64>,
-    /// How many entries each list of stacks, names or groups has at most. By default 20.
+    /// How many entries each list of stacks or groups of goroutines has at most. By default 20. Lists of names (reasons,
+    /// system calls, tasks, regions) are whole: they have at most 1024 names, and one entry for all others.
     pub top: usize,
 }
 

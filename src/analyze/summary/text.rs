@@ -3,7 +3,7 @@
 //! Sections without content are left out. Tables have one line for an entry, the worst first, and say how much they leave
 //! out.
 
-use super::{Blocked, Collector, Group, Named, SeriesRange, Severity, Summary, Weighted};
+use super::{Blocked, Collector, Cpu, Group, Named, SeriesRange, Severity, Summary};
 use crate::analyze::dist::Durations;
 use crate::analyze::frames::short_func;
 use crate::analyze::heap::Heap;
@@ -126,17 +126,19 @@ impl Summary {
         let reasons: Vec<_> = self.blocking.iter().filter(|n| !is_idle(&n.name)).map(row).collect();
         table(f, "Waiting by reason", reasons.into_iter())?;
         let places: Vec<_> = self.blocking_stacks.iter().filter(|b| !is_idle(&b.reason)).collect();
-        blocked(f, &places)?;
+        // What was cut off the list has the least time: hardly the idle ones.
+        let idle = self.blocking_stacks.len() - places.len();
+        blocked(f, &places, (self.blocking_stacks_len as usize).saturating_sub(idle))?;
         table(f, "System calls", self.syscalls.iter().map(|s| (s.name.as_str(), &s.durations)))?;
         if self.scheduling.count > 0 {
-            table(f, "Scheduling", [("woken, not yet running", &self.scheduling)].into_iter())?;
+            table(f, "Scheduling", [("could run, not yet running", &self.scheduling)].into_iter())?;
         }
-        stacks(f, &format!("CPU samples ({})", Count(self.cpu.samples)), &self.cpu.stacks, self.cpu.samples)?;
+        cpu_stacks(f, &self.cpu)?;
         let open = self.tasks_begun.saturating_sub(self.tasks_ended);
         let tasks = if open > 0 { format!("Tasks ({} not ended)", Count(open)) } else { "Tasks".to_owned() };
         table(f, &tasks, self.tasks.iter().map(row))?;
         table(f, "Regions", self.regions.iter().map(row))?;
-        groups(f, &self.groups)
+        groups(f, &self.groups, self.groups_len as usize)
     }
 }
 
@@ -251,7 +253,8 @@ fn table<'a>(
     more(f, n)
 }
 
-fn blocked(f: &mut Formatter<'_>, list: &[&Blocked]) -> fmt::Result {
+/// Places where goroutines waited; `all` is how many there are.
+fn blocked(f: &mut Formatter<'_>, list: &[&Blocked], all: usize) -> fmt::Result {
     if list.is_empty() {
         return Ok(());
     }
@@ -268,27 +271,28 @@ fn blocked(f: &mut Formatter<'_>, list: &[&Blocked]) -> fmt::Result {
             clip(&b.place, 100)
         )?;
     }
-    more(f, list.len())
+    more(f, all.max(list.len()))
 }
 
-fn stacks(f: &mut Formatter<'_>, title: &str, list: &[Weighted], all: u64) -> fmt::Result {
-    if list.is_empty() {
+fn cpu_stacks(f: &mut Formatter<'_>, cpu: &Cpu) -> fmt::Result {
+    if cpu.stacks.is_empty() {
         return Ok(());
     }
-    writeln!(f, "\n{title}")?;
-    for w in list.iter().take(LINES) {
+    writeln!(f, "\nCPU samples ({})", Count(cpu.samples))?;
+    for w in cpu.stacks.iter().take(LINES) {
         writeln!(
             f,
             "  {:>8}{:>8}  {}",
             Count(w.count),
-            Percent(w.count as f64 / all.max(1) as f64),
+            Percent(w.count as f64 / cpu.samples.max(1) as f64),
             clip(&w.place, 130)
         )?;
     }
-    more(f, list.len())
+    more(f, cpu.stacks.len().max(cpu.stacks_len as usize))
 }
 
-fn groups(f: &mut Formatter<'_>, list: &[Group]) -> fmt::Result {
+/// Goroutines by name; `all` is how many names there are.
+fn groups(f: &mut Formatter<'_>, list: &[Group], all: usize) -> fmt::Result {
     if list.is_empty() {
         return Ok(());
     }
@@ -306,9 +310,10 @@ fn groups(f: &mut Formatter<'_>, list: &[Group]) -> fmt::Result {
         }
         writeln!(f)?;
     }
-    more(f, list.len())
+    more(f, all.max(list.len()))
 }
 
+/// Says how many of `n` entries a table has left out.
 fn more(f: &mut Formatter<'_>, n: usize) -> fmt::Result {
     if n > LINES { writeln!(f, "  ... and {} more", n - LINES) } else { Ok(()) }
 }

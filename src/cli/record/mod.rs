@@ -3,8 +3,8 @@
 //! The program runs as it would without: its input and output, its signals and its exit code are its own. What is recorded goes
 //! to a directory beside the output while it runs ([`spool`]); names are found, and the trace is put together, when it has ended.
 
-mod library;
-mod program;
+pub mod library;
+pub mod program;
 mod run;
 pub mod spool;
 mod watch;

@@ -175,7 +175,7 @@ fn input(raw: &Path) -> io::Result<(Box<dyn Read>, u64)> {
 }
 
 /// Makes a whole raw trace of what a process left that was killed, or, if it `is_running`, of what it has written. `None` if there is no
-/// black box, or one that was not begun.
+/// black box, or one that was not begun; else how many generations it has.
 pub fn recover(raw: &Path, whole: &Path, is_running: bool) -> Result<Option<u64>, rewrite::Error> {
     let Ok(black_box) = File::open(box_of(raw)) else { return Ok(None) };
     let (input, before) = input(raw).map_err(rewrite::Error::Write)?;
@@ -184,7 +184,7 @@ pub fn recover(raw: &Path, whole: &Path, is_running: bool) -> Result<Option<u64>
     let result = rewrite::recover(input, BufReader::with_capacity(1 << 20, black_box), &mut out, parts);
     out.flush().map_err(rewrite::Error::Write)?;
     match result {
-        Ok(report) => Ok(Some(report.recovered)),
+        Ok(report) => Ok(Some(report.written.generations_written)),
         Err(e) => {
             // It is in the way of nothing else.
             let _ = fs::remove_file(whole);
@@ -202,6 +202,11 @@ pub fn finish(
 ) -> Result<Option<Option<String>>, rewrite::Error> {
     let whole = with(output, ".whole");
     let recovered = recover(&raw.path, &whole, is_running)?;
+    let header_alone = || fs::metadata(&raw.path).is_ok_and(|m| m.len() <= HEADER_BYTES as u64);
+    if recovered == Some(0) || (recovered.is_none() && header_alone()) {
+        let _ = fs::remove_file(&whole);
+        return Ok(None);
+    }
     let (file, _) = input(if recovered.is_some() { &whole } else { &raw.path }).map_err(rewrite::Error::Write)?;
     let mut binaries = Binaries::default();
     binaries.files.clone_from(&names.binaries);

@@ -125,7 +125,6 @@ impl Watch {
             let found = if asked { Some((Condition::Signal, 100)) } else { found };
             let cool = asked || self.last.is_none_or(|last| last.elapsed() >= self.plan.cooldown);
             if let Some((condition, score)) = found.filter(|_| cool) {
-                self.last = Some(Instant::now());
                 self.take(&condition, score);
             }
         }
@@ -165,9 +164,15 @@ impl Watch {
         let path = self.path(n, condition, score);
         let said = match snapshot(raw, &path, &self.plan.names) {
             Ok(true) => format!("exectrace: {} at {score} % of its limit: {}", condition.name(), path.display()),
+            // Nothing is written yet: at the next look there may be something.
             Ok(false) => return,
-            Err(e) => format!("exectrace: {} at {score} % of its limit, and no snapshot: {e}", condition.name()),
+            Err(e) => {
+                self.last = Some(Instant::now());
+                eprintln!("exectrace: {} at {score} % of its limit, and no snapshot: {e}", condition.name());
+                return;
+            }
         };
+        self.last = Some(Instant::now());
         if !self.plan.quiet {
             eprintln!("{said}");
         }
