@@ -75,6 +75,7 @@ fn limits_that_hold_have_exit_code_0_and_those_that_do_not_have_1() {
          ok    duration is 1.67 ms, at most 1.00 s\n\
          FAIL  task.task0.count is 1, at least 2\n"
     );
+    assert!(expect(0, &["check", "--max", "duration=1.5m", &t]).contains("at most 90.0 s"));
     // The window of an MMU is any.
     assert!(expect(0, &["check", "--min", "mmu@123us=100%", &t]).contains("mmu@123us is 100.0 %"));
     // Quiet tells only what is wrong.
@@ -97,6 +98,7 @@ fn limits_that_make_no_sense_have_exit_code_2() {
     for (limit, words) in [
         ("nonsense=3", "no number is called \"nonsense\""),
         ("heap.peak", "expected NAME=BOUND, such as heap.peak=64MiB"),
+        ("gc.pause.p99=5d", "expected a time such as 5ms"),
         ("heap.peak=5ms", "\"5ms\" is no bound for heap.peak: expected a size such as 64MiB"),
         ("gc.pause.p99=5", "expected a time such as 5ms"),
     ] {
@@ -122,7 +124,13 @@ fn a_broken_trace_holds_no_limit_and_has_exit_code_3() {
     ] {
         let out = run(args, b"");
         assert_eq!(out.status.code(), Some(3), "{args:?}");
-        assert!(out.stdout.is_empty(), "{args:?}");
+        let json = args.contains(&"--json");
+        assert_eq!(out.stdout.is_empty(), !json, "{args:?}");
+        if json {
+            let v: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+            assert_eq!((&v["held"], &v["checks"]), (&false.into(), &serde_json::json!([])));
+            assert!(v["damage"]["message"].as_str().is_some_and(|m| m.contains("expected running")), "{v}");
+        }
         assert!(cli_support::error_line(&out).contains("expected running"), "{args:?}");
     }
 }
@@ -174,7 +182,18 @@ fn the_junit_file_has_a_case_for_each_check() {
     assert!(xml.contains("tests=\"2\" failures=\"1\""), "{xml}");
     assert!(xml.contains("<testcase classname=\"exectrace\" name=\"lost\"/>"), "{xml}");
     assert!(xml.contains("<failure message=\"duration is 1.67 ms, at most 1.00 us\"/>"), "{xml}");
-    // To standard output.
+    // Of a broken trace nothing holds, nor does what an earlier run has left.
+    let no_trace = scratch("cli-check").join("none.trace");
+    std::fs::write(&no_trace, "nothing").expect("write");
+    for broken in [broken(), no_trace] {
+        expect(0, &["check", "--max", "lost=0", "--junit", &junit, &t]);
+        refusal(3, &["check", "--max", "lost=0", "--junit", &junit, &broken.display().to_string()]);
+        let xml = std::fs::read_to_string(&path).expect("the file");
+        assert!(xml.contains("tests=\"1\" failures=\"0\" errors=\"1\"") && xml.contains("<error message=\""), "{xml}");
+    }
+    // To standard output, and nothing else.
+    let alone = expect(0, &["check", "--max", "lost=0", "--junit", "-", &t]);
+    assert!(alone.ends_with("</testsuite>\n"), "{alone}");
     let both = expect(0, &["check", "-q", "--max", "lost=0", "--junit", "-", &t]);
     assert!(both.starts_with("<?xml") && both.ends_with("</testsuite>\n"), "{both}");
     let line = refusal(2, &["check", "--max", "lost=0", "--junit", "/nonexistent/x.xml", &t]);

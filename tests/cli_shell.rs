@@ -72,6 +72,11 @@ fn there_is_a_manual_page_for_each_subcommand() {
         assert!(page.contains(&format!(".TH EXECTRACE-{} 1", sub.to_uppercase())), "{page}");
         assert!(page.contains(&format!("exectrace {sub}")) && page.contains("Examples:"), "{page}");
     }
+    for (sub, usage) in [("gc-simulate", "exectrace gc simulate"), ("heap-why-rss", "exectrace heap why\\-rss")] {
+        let page = std::fs::read_to_string(dir.join(format!("exectrace-{sub}.1"))).expect(sub);
+        assert!(page.contains(&format!(".TH EXECTRACE-{} 1", sub.to_uppercase())), "{page}");
+        assert!(page.contains(usage) && page.contains("Examples:"), "{page}");
+    }
     assert!(refusal(2, &["man", "--dir", "/nonexistent"]).contains("is no directory"));
 }
 
@@ -172,6 +177,22 @@ fn no_picture_takes_the_place_of_what_is_read() {
     let out = Command::new(env!("CARGO_BIN_EXE_exectrace")).args(["mmu", "--svg", &file, "-"]).stdin(input).output();
     assert_eq!(out.expect("run").status.code(), Some(2));
     assert!(std::fs::read(&file).expect("read") == before);
+}
+
+#[test]
+fn standard_output_holds_one_document() {
+    let file = data_file("go127-annotations.trace").display().to_string();
+    for args in [
+        &["mmu", "--svg", "-", "--json", &file][..],
+        &["profile", "sync", "--pprof", "-", "--json", &file],
+        &["check", "--junit", "-", "--json", &file],
+        &["heap", "--flame", "-", "--json", &file],
+        &["heap", "--flame", "-", "--pprof", "-", &file],
+        &["heap", "--flame", "-", "--tree", "up", &file],
+        &["heap", "why-rss", "--svg", "-", "--json", &file],
+    ] {
+        assert!(refusal(2, args).contains("write to standard output; hint: name a file"), "{args:?}");
+    }
 }
 
 #[test]

@@ -118,16 +118,22 @@ pub fn telling_frame(interner: &Interner, stack: StackKey) -> Option<usize> {
     package
 }
 
+/// What stands for a stack of which nothing is known.
+const NO_STACK: &str = "(no stack)";
+
 /// A stack in one line, from the telling frame outwards: `get (pool.go:31) < worker (main.go:88)`. At most `most` frames. Of
-/// a stack without a telling frame, the innermost and the outermost one.
+/// a stack without a telling frame, the innermost and the outermost one. Frames without a name are left out.
 #[must_use]
 pub fn one_line(interner: &Interner, stack: StackKey, most: usize) -> String {
     let frames = interner.frames(stack);
     if frames.is_empty() {
-        return "(no stack)".to_owned();
+        return NO_STACK.to_owned();
     }
     let mut out = String::new();
     let mut push = |f: FrameText| {
+        if interner.text(f.func).is_empty() {
+            return;
+        }
         if !out.is_empty() {
             out.push_str(" < ");
         }
@@ -152,7 +158,7 @@ pub fn one_line(interner: &Interner, stack: StackKey, most: usize) -> String {
             }
         }
     }
-    out
+    if out.is_empty() { NO_STACK.to_owned() } else { out }
 }
 
 /// The last part of a path.

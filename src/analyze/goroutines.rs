@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 /// The schema of [`Goroutines`] as JSON.
 pub const GOROUTINES_SCHEMA: &str = "exectrace.goroutines/1";
 
-/// How many goroutines a list of single ones has at most.
-const LIST: usize = 1000;
+/// How many goroutines a list of single ones has at most, unless told otherwise.
+pub const GOROUTINES_LISTED: usize = 1000;
 
 /// Goroutines by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,8 +33,11 @@ pub struct Goroutines {
     pub duration_ns: u64,
     /// The groups, the longest running first.
     pub groups: Vec<GoroutineGroup>,
-    /// Single goroutines of the groups asked for, the longest running first, at most 1000.
+    /// Single goroutines of the groups asked for, the longest running first, at most as many as asked for.
     pub goroutines: Vec<GoroutineInfo>,
+    /// How many such goroutines there are; the list may have fewer.
+    #[serde(default)]
+    pub goroutines_total: u64,
     /// What is missing if the trace could not be read to its end.
     pub damage: Option<Damage>,
 }
@@ -95,15 +98,21 @@ pub struct GoroutineInfo {
 }
 
 /// Reads the rest of a trace and adds up by goroutine and group. `list` names the groups whose goroutines are listed one by one:
-/// those that have it in their names.
+/// those that have it in their names; the list has at most [`GOROUTINES_LISTED`].
 #[must_use]
 pub fn goroutines(reader: &mut Reader<'_>, list: Option<&str>) -> Goroutines {
-    goroutines_watched(reader, list, &mut || {})
+    goroutines_watched(reader, list, GOROUTINES_LISTED, &mut || {})
 }
 
-/// Like [`goroutines`], and calls `tick` now and then, so that a program can show how far it is.
+/// Like [`goroutines`] with `most` entries in the list, and calls `tick` now and then, so that a program can show how far it is.
+/// Memory is for twice as many entries.
 #[must_use]
-pub fn goroutines_watched(reader: &mut Reader<'_>, list: Option<&str>, tick: &mut dyn FnMut()) -> Goroutines {
+pub fn goroutines_watched(
+    reader: &mut Reader<'_>,
+    list: Option<&str>,
+    most: usize,
+    tick: &mut dyn FnMut(),
+) -> Goroutines {
     let mut interner = Interner::new();
     let forever = interner.text_key(FOREVER);
     let mut c = Collect {
@@ -113,7 +122,9 @@ pub fn goroutines_watched(reader: &mut Reader<'_>, list: Option<&str>, tick: &mu
         lives: Vec::new(),
         groups: IdHashMap::default(),
         list: list.map(str::to_owned),
+        most,
         single: Vec::new(),
+        total: 0,
         sweeping: IdHashMap::default(),
         begin: None,
         end: Time(0),
@@ -155,7 +166,11 @@ struct Collect {
     lives: Vec<Life>,
     groups: IdHashMap<Group>,
     list: Option<String>,
+    /// How many single goroutines are kept.
+    most: usize,
     single: Vec<GoroutineInfo>,
+    /// How many there were.
+    total: u64,
     /// By processor: who swept there when a sweep began, and since when.
     sweeping: IdHashMap<(GoId, Time)>,
     begin: Option<Time>,
@@ -294,6 +309,7 @@ impl Collect {
             return;
         }
         let begin = self.begin.unwrap_or(go.created);
+        self.total += 1;
         self.single.push(GoroutineInfo {
             id: go.id.0,
             name: text.to_owned(),
@@ -306,14 +322,14 @@ impl Collect {
             blocked_ns: t.waiting_ns,
             gc_assist_ns: life.assist_ns,
         });
-        if self.single.len() >= 2 * LIST {
+        if self.single.len() / 2 >= self.most.max(1) {
             self.keep_longest();
         }
     }
 
     fn keep_longest(&mut self) {
         self.single.sort_by_key(|g| (std::cmp::Reverse((g.execution_ns, g.blocked_ns)), g.id));
-        self.single.truncate(LIST);
+        self.single.truncate(self.most);
     }
 
     fn finish(mut self, damage: Option<Damage>) -> Goroutines {
@@ -350,6 +366,7 @@ impl Collect {
             duration_ns: self.end.since(self.begin.unwrap_or(self.end)).max(0) as u64,
             groups: groups.into_iter().map(group).collect(),
             goroutines: self.single,
+            goroutines_total: self.total,
             damage,
         }
     }

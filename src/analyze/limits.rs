@@ -5,7 +5,7 @@
 
 use super::dist::Durations;
 use super::summary::{Named, Summary};
-use super::units::{Bytes, Count, Ns, Percent};
+use super::units::{Bytes, Count, Ns, Percent, ns_of_unit};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -252,10 +252,7 @@ pub fn value(s: &Summary, name: &str) -> Option<(Unit, Option<f64>)> {
 fn parse_bound(text: &str, unit: Unit) -> Option<f64> {
     let (number, suffix) = text.split_at(text.find(|c: char| c.is_alphabetic() || c == '%').unwrap_or(text.len()));
     let factor = match (unit, suffix) {
-        (Unit::Ns, "ns") => 1.0,
-        (Unit::Ns, "us" | "µs") => 1e3,
-        (Unit::Ns, "ms") => 1e6,
-        (Unit::Ns, "s") => 1e9,
+        (Unit::Ns, unit) => ns_of_unit(unit)?,
         (Unit::Bytes, "" | "B") | (Unit::Count | Unit::Share, "") => 1.0,
         (Unit::Bytes, "kB" | "KB") => 1e3,
         (Unit::Bytes, "MB") => 1e6,
@@ -336,6 +333,8 @@ mod tests {
             ("mmu@20ms=0", Direction::Min, false),
             ("lost=0", Direction::Max, false),
             ("task.a.b.p99=1us", Direction::Max, true),
+            ("gc.pause.max=0.1m", Direction::Max, true),
+            ("duration=1h", Direction::Max, true),
             ("task.none.p99=1us", Direction::Max, false),
             ("syscall.write.total=1s", Direction::Max, true),
         ] {

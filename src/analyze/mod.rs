@@ -74,7 +74,9 @@ pub use gc_report::{CycleInfo, GC_SCHEMA, GcReport, gc, gc_watched};
 pub use gc_simulate::{
     GC_SIMULATE_SCHEMA, GcCosts, GcOutcome, GcSetting, GcSimulation, gc_simulate, gc_simulate_watched,
 };
-pub use goroutines::{GOROUTINES_SCHEMA, GoroutineGroup, GoroutineInfo, Goroutines, goroutines, goroutines_watched};
+pub use goroutines::{
+    GOROUTINES_LISTED, GOROUTINES_SCHEMA, GoroutineGroup, GoroutineInfo, Goroutines, goroutines, goroutines_watched,
+};
 pub use heap::{Heap, HeapStretch};
 pub use heap_report::{
     HEAP_SCHEMA, HeapAt, HeapBucket, HeapBy, HeapEntry, HeapOptions, HeapReport, HeapSums, heap, heap_watched,
@@ -93,7 +95,7 @@ pub use summary::{
     SCHEMA, SeriesRange, Severity, Summary, SummaryOptions, Syscall, Threads, Weighted, summary, summary_with,
 };
 pub use tasks::{TASKS_SCHEMA, TaskInfo, TaskName, Tasks, tasks, tasks_watched};
-pub use units::{Bytes, Count, Ns, Percent};
+pub use units::{Bytes, Count, Ns, Percent, ns_of_unit};
 pub use why_rss::{MappedBy, RssInstant, RssPart, WHY_RSS_SCHEMA, WhyRss, why_rss, why_rss_watched};
 
 use crate::format::private::meta;
@@ -137,6 +139,14 @@ fn is_native(g: &crate::read::Generation) -> bool {
     g.sections().flatten().any(|s| match s.content {
         Private::Meta(pairs) => pairs.iter().any(|&(k, v)| k == meta::WRITER && is_our_writer(v)),
         _ => false,
+    })
+}
+
+/// How much CPU time a sample stands for, as our tracer tells it.
+fn sample_period_ns(g: &crate::read::Generation) -> Option<u64> {
+    g.sections().flatten().find_map(|s| {
+        let Private::Meta(pairs) = s.content else { return None };
+        pairs.iter().find(|(k, _)| *k == meta::SAMPLE_PERIOD)?.1.parse().ok()
     })
 }
 

@@ -8,14 +8,14 @@
 use super::frames::{self, FrameInfo};
 use super::states::{Change, Span, States};
 use super::tally::{ByStack, Spent};
-use super::{Damage, each_event};
+use super::{Damage, each_event, sample_period_ns};
 use crate::read::{EventKind, EventRef, GoId, GoState, IdHashMap, Interner, Reader, StackKey, StringKey, Time};
 use serde::{Deserialize, Serialize};
 
 /// The schema of [`Profile`] as JSON.
 pub const PROFILE_SCHEMA: &str = "exectrace.profile/1";
 
-/// Time between two CPU samples: both Go's profiler and ours take 100 a second of running time, unless told otherwise.
+/// CPU time between two samples where the trace does not tell it: Go's profiler takes 100 a second, unless told otherwise.
 const SAMPLE_NS: u64 = 10_000_000;
 
 /// What a profile is about.
@@ -122,6 +122,9 @@ pub struct Profile {
     pub count: u64,
     /// And how long.
     pub total_ns: u64,
+    /// How much CPU time a sample stands for; 0 where nothing is sampled.
+    #[serde(default)]
+    pub sample_period_ns: u64,
     /// By stack (and reason or name of the region), the greatest time first.
     pub entries: Vec<ProfileEntry>,
     /// What is missing if the trace could not be read to its end.
@@ -216,6 +219,7 @@ struct Collect {
     begin: Option<Time>,
     begin_unix_ns: Option<i64>,
     end: Time,
+    sample_ns: u64,
     spent: ByStack,
     /// By reason: whether it counts.
     taken: IdHashMap<bool>,
@@ -243,6 +247,7 @@ impl Collect {
             begin: None,
             begin_unix_ns: None,
             end: Time(0),
+            sample_ns: SAMPLE_NS,
             spent: ByStack::default(),
             taken: IdHashMap::default(),
             wanted: IdHashMap::default(),
@@ -264,6 +269,9 @@ impl Collect {
         match ev.kind() {
             EventKind::Sync => {
                 self.begin.get_or_insert(ev.time);
+                if self.kind == ProfileKind::Cpu {
+                    self.sample_ns = sample_period_ns(ev.generation()).unwrap_or(self.sample_ns);
+                }
                 if self.begin_unix_ns.is_none() {
                     self.begin_unix_ns = super::wall_clock_ns(ev);
                 }
@@ -362,7 +370,7 @@ impl Collect {
             return;
         }
         let stack = self.interner.stack(ev.generation(), ev.stack_id());
-        self.spent.add(StringKey(0), stack, ev.time, SAMPLE_NS);
+        self.spent.add(StringKey(0), stack, ev.time, self.sample_ns);
     }
 
     #[inline]
@@ -429,6 +437,7 @@ impl Collect {
             begin_unix_ns: self.begin_unix_ns,
             count: entries.iter().map(|e| e.count).sum(),
             total_ns: entries.iter().map(|e| e.total_ns).sum(),
+            sample_period_ns: if self.kind == ProfileKind::Cpu { self.sample_ns } else { 0 },
             entries,
             damage,
         }

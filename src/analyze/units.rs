@@ -4,6 +4,20 @@
 
 use std::fmt;
 
+/// How many nanoseconds a unit of time has: `ns`, `us`, `ms`, `s`, `m` or `h`. Whoever reads times from people reads these.
+#[must_use]
+pub fn ns_of_unit(unit: &str) -> Option<f64> {
+    Some(match unit {
+        "ns" => 1.0,
+        "us" | "µs" => 1e3,
+        "ms" => 1e6,
+        "s" => 1e9,
+        "m" | "min" => 60e9,
+        "h" => 3600e9,
+        _ => return None,
+    })
+}
+
 /// A duration in nanoseconds, shown in the unit that fits it: `1.234 s`, `56.7 ms`, `890 us`, `12 ns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ns(pub u64);

@@ -3,11 +3,11 @@
 mod junit;
 
 use crate::input::{Asked, Input, size};
-use crate::new_file::write_file;
+use crate::new_file::{is_stdout, one_document, write_file};
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Colour, Output};
 use exectrace::analyze::limits::{self, Check, Direction, Limit};
-use exectrace::analyze::{self, Summary, SummaryOptions};
+use exectrace::analyze::{self, Damage, Summary, SummaryOptions};
 use exectrace::read::EventKind;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +67,9 @@ const SCHEMA: &str = "exectrace.check/1";
 struct Report<'a> {
     schema: &'a str,
     held: bool,
+    /// Why nothing could be checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<&'a Damage>,
     checks: &'a [Check],
 }
 
@@ -75,25 +78,34 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     if !limited && args.junit.is_none() && !args.json {
         return validate(args);
     }
+    let junit_to_stdout = is_stdout(args.junit.as_deref());
+    one_document(&[("--json", args.json), ("--junit -", junit_to_stdout)])?;
     let input = Input::open(&args.file)?;
-    let asked = ask(&input, args)?;
-    if let Some(damage) = &asked.answer.losses.damage {
-        return Err(input.cut_off(&damage.message, damage.whole_bytes, asked.bytes_read));
-    }
-    let summary = &asked.answer;
-    let mut checks: Vec<Check> = args.max.iter().chain(&args.min).map(|l| l.check(summary)).collect();
-    if let Some(path) = &args.baseline {
-        checks.extend(limits::compare(summary, &baseline(path, args)?, args.max_regress));
-    }
-    let held = checks.iter().all(|c| c.held);
-    if let Some(path) = &args.junit {
-        let inputs: Vec<&Path> = [input.path()].into_iter().chain(args.baseline.as_deref()).collect();
-        write_file(path, junit::xml(&input.name(), &checks).as_bytes(), &inputs)?;
-    }
+    let inputs: Vec<&Path> = [input.path()].into_iter().chain(args.baseline.as_deref()).collect();
+    let write_junit = |xml: String| match &args.junit {
+        Some(path) => write_file(path, xml.as_bytes(), &inputs),
+        None => Ok(()),
+    };
     let mut out = Output::stdout();
+    let checks = match checks(&input, args) {
+        Ok(checks) => checks,
+        Err((Failure::Broken(text), damage)) => {
+            // Whoever reads only the report must not take an older one for this one's.
+            write_junit(junit::broken(&input.name(), &text))?;
+            if args.json {
+                let damage = damage.unwrap_or_else(|| Damage { message: text.clone(), whole_bytes: 0 });
+                out.json(&Report { schema: SCHEMA, held: false, damage: Some(&damage), checks: &[] })?;
+                out.flush()?;
+            }
+            return Err(Failure::Broken(text));
+        }
+        Err((failure, _)) => return Err(failure),
+    };
+    let held = checks.iter().all(|c| c.held);
+    write_junit(junit::xml(&input.name(), &checks))?;
     if args.json {
-        out.json(&Report { schema: SCHEMA, held, checks: &checks })?;
-    } else {
+        out.json(&Report { schema: SCHEMA, held, damage: None, checks: &checks })?;
+    } else if !junit_to_stdout {
         for c in checks.iter().filter(|c| !c.held || !args.quiet) {
             let word = if c.held { out.paint(Colour::Green, "ok  ") } else { out.paint(Colour::Red, "FAIL") };
             out.line(format_args!("{word}  {c}"));
@@ -101,6 +113,27 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     }
     out.flush()?;
     Ok(if held { Outcome::Done } else { Outcome::Violated })
+}
+
+/// All checks that were asked for. With a failure goes what is known of the trace's damage, if that is the reason.
+fn checks(input: &Input, args: &Args) -> Result<Vec<Check>, (Failure, Option<Damage>)> {
+    let summary = whole(input, args)?;
+    let mut checks: Vec<Check> = args.max.iter().chain(&args.min).map(|l| l.check(&summary)).collect();
+    if let Some(path) = &args.baseline {
+        // What is wrong with another trace is no damage of this one.
+        let baseline = baseline(path, args).map_err(|failure| (failure, None))?;
+        checks.extend(limits::compare(&summary, &baseline, args.max_regress));
+    }
+    Ok(checks)
+}
+
+/// The summary of a trace that can be read to its end.
+fn whole(input: &Input, args: &Args) -> Result<Summary, (Failure, Option<Damage>)> {
+    let asked = ask(input, args).map_err(|failure| (failure, None))?;
+    match &asked.answer.losses.damage {
+        Some(d) => Err((input.cut_off(&d.message, d.whole_bytes, asked.bytes_read), Some(d.clone()))),
+        None => Ok(asked.answer),
+    }
 }
 
 /// The summary, with the windows of the MMU that limits name.
@@ -118,12 +151,7 @@ fn baseline(path: &Path, args: &Args) -> Result<Summary, Failure> {
     if path.extension().is_some_and(|x| x == "json") {
         return crate::summary::from_json(path);
     }
-    let input = Input::open(path)?;
-    let asked = ask(&input, args)?;
-    match &asked.answer.losses.damage {
-        Some(d) => Err(input.cut_off(&d.message, d.whole_bytes, asked.bytes_read)),
-        None => Ok(asked.answer),
-    }
+    whole(&Input::open(path)?, args).map_err(|(failure, _)| failure)
 }
 
 /// A share: `10%` or `0.1`.

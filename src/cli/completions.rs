@@ -54,10 +54,13 @@ pub fn man(args: &ManArgs, mut command: clap::Command) -> Result<Outcome, Failur
     if !dir.is_dir() {
         return Err(Failure::usage(format_args!("{} is no directory", dir.display()), "make it first"));
     }
-    write_file(&dir.join("exectrace.1"), &page(&command, "exectrace")?, &[])?;
-    for sub in command.get_subcommands() {
-        let name = format!("exectrace-{}", sub.get_name());
-        write_file(&dir.join(format!("{name}.1")), &page(sub, &name)?, &[])?;
+    let mut left = vec![("exectrace".to_owned(), &command)];
+    while let Some((name, command)) = left.pop() {
+        write_file(&dir.join(format!("{name}.1")), &page(command, &name)?, &[])?;
+        // `help` has all the others below it once more.
+        if command.get_name() != "help" {
+            left.extend(command.get_subcommands().map(|sub| (format!("{name}-{}", sub.get_name()), sub)));
+        }
     }
     Ok(Outcome::Done)
 }

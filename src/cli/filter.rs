@@ -2,6 +2,7 @@
 
 use crate::outcome::Failure;
 use clap::Args;
+use exectrace::analyze::ns_of_unit;
 use exectrace::format::Kind;
 use exectrace::read::{Event, EventKind, StateTransition, Time};
 
@@ -115,14 +116,9 @@ fn parse_kind(text: &str) -> Result<KindFilter, String> {
 /// A span of time with a unit, in nanoseconds; without a unit it is seconds.
 pub fn parse_ns(text: &str) -> Result<i64, String> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == 'µ');
-    let ns_per_unit = match &text[number.len()..] {
-        "ns" => 1.0,
-        "us" | "µs" => 1e3,
-        "ms" => 1e6,
-        "s" | "" => 1e9,
-        "m" | "min" => 60e9,
-        "h" => 3600e9,
-        unit => return Err(format!("unit {unit:?}: expected ns, us, ms, s, m or h")),
+    let unit = &text[number.len()..];
+    let Some(ns_per_unit) = ns_of_unit(if unit.is_empty() { "s" } else { unit }) else {
+        return Err(format!("unit {unit:?}: expected ns, us, ms, s, m or h"));
     };
     match number.parse::<f64>() {
         Ok(v) if v.is_finite() && v >= 0.0 && v * ns_per_unit < 9e18 => Ok((v * ns_per_unit).round() as i64),

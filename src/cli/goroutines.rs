@@ -3,7 +3,7 @@
 use crate::input::Input;
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Output, clip, table_name};
-use exectrace::analyze::{self, Count, GoroutineGroup, Goroutines, Ns};
+use exectrace::analyze::{self, Count, GOROUTINES_LISTED, GoroutineGroup, Goroutines, Ns};
 use std::path::PathBuf;
 
 /// What goroutines (threads, in a native trace) spent their time on, by name
@@ -35,7 +35,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let input = Input::open(&args.file)?;
     let list = args.list.as_deref();
-    let asked = input.ask(|reader, tick| analyze::goroutines_watched(reader, list, tick))?;
+    // JSON is for programs: it has more than fits a screen, and says how many there are.
+    let most = if args.json { args.top.max(GOROUTINES_LISTED) } else { args.top };
+    let asked = input.ask(|reader, tick| analyze::goroutines_watched(reader, list, most, tick))?;
     let mut out = Output::stdout();
     if args.json {
         out.json(&asked.answer)?;
@@ -95,5 +97,5 @@ fn single(out: &mut Output, g: &Goroutines, top: usize) {
             Ns(x.blocked_ns)
         ));
     }
-    out.rest(g.goroutines.len(), top);
+    out.rest(g.goroutines_total as usize, top);
 }

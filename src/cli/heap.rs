@@ -2,7 +2,7 @@
 
 use crate::filter::parse_ns;
 use crate::input::Input;
-use crate::new_file::write_file;
+use crate::new_file::{is_stdout, one_document, write_file};
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Output, table_name};
 use crate::why_rss;
@@ -176,6 +176,12 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     if drawn && args.by != By::Stack {
         return Err(Failure::usage("--pprof, --flame, --folded and --tree are about stacks", "leave --by out"));
     }
+    let printed = args.json || args.folded || args.tree.is_some() || args.histograms;
+    one_document(&[
+        ("--pprof -", is_stdout(args.pprof.as_deref())),
+        ("--flame -", is_stdout(args.flame.as_deref())),
+        ("what is printed", printed),
+    ])?;
     match (args.at, args.since) {
         (HeapAt::Peak, Some(_)) => {
             return Err(Failure::usage("--since cannot be had for the peak", "give --at the time of the peak"));

@@ -56,7 +56,9 @@ fn text(out: &mut Output, l: &Latency) {
         out.line(format_args!("{:>10} to {:>8}{:>12}  {bar}", Ns(b.from_ns), Ns(b.to_ns), Count(b.count)));
     }
     out.line(format_args!(""));
-    out.durations("By name", l.groups.iter().map(|n| (n.name.as_str(), &n.durations)), 20);
+    let name = |name: &'_ str| if name.is_empty() { "(no stack seen)".to_owned() } else { name.to_owned() };
+    let groups: Vec<_> = l.groups.iter().map(|n| (name(&n.name), &n.durations)).collect();
+    out.durations("By name", groups.iter().map(|(name, d)| (name.as_str(), *d)), 20);
     if l.longest.is_empty() {
         return;
     }
@@ -65,7 +67,7 @@ fn text(out: &mut Output, l: &Latency) {
         let by = x.by.map_or_else(String::new, |by| format!("goroutine {by}: "));
         out.line(format_args!(
             "  {:34}{:>11}{:>11}{:>11}  {:12}{by}{}",
-            clip(&x.name, 34),
+            clip(&name(&x.name), 34),
             x.goroutine,
             Ns(x.at_ns),
             Ns(x.ns),

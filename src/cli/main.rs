@@ -3,7 +3,7 @@
 //! Here stand the subcommands and what becomes of their results; each subcommand is a file (or a directory) beside this one.
 //! Answers go to standard output, everything else to standard error. Nothing here opens a network connection.
 //!
-//! Exit codes: 0 done (or the limits hold), 1 a limit is violated or two traces differ, 2 the command cannot be carried out
+//! Exit codes: 0 done (or the limits hold), 1 a limit is violated, 2 the command cannot be carried out
 //! (its arguments, a file that cannot be opened, output that cannot be written), 3 the trace is broken. `record` has the program's.
 #![forbid(unsafe_code)]
 
@@ -47,7 +47,7 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "exectrace", version, max_term_width = 100, propagate_version = true)]
 #[command(after_help = "\
-Exit codes: 0 done; 1 a limit is violated or traces differ; 2 cannot be done as asked; 3 the trace is broken.
+Exit codes: 0 done; 1 a limit is violated; 2 cannot be done as asked; 3 the trace is broken.
 A FILE of `-` is standard input.
 
 Examples:

@@ -2,7 +2,7 @@
 
 use crate::filter::parse_ns;
 use crate::input::Input;
-use crate::new_file::write_file;
+use crate::new_file::{is_stdout, one_document, write_file};
 use crate::outcome::{Failure, Outcome};
 use crate::output::Output;
 use exectrace::analyze::{self, Counting, MmuCurve, Ns, Percent, Work};
@@ -47,6 +47,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     if args.window.contains(&0) {
         return Err(Failure::usage("a window of length 0", "there is no mean over no time"));
     }
+    one_document(&[("--json", args.json), ("--svg -", is_stdout(args.svg.as_deref()))])?;
     let input = Input::open(&args.file)?;
     let windows = if args.window.is_empty() {
         // The length of the trace shows at its end only: points beyond are cut off then.
@@ -59,8 +60,11 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let mut asked = input.ask(|reader, tick| analyze::mmu_watched(reader, &windows, work, counting, tick))?;
     let curve = &mut asked.answer;
     if args.window.is_empty() {
-        let longer = curve.points.iter().position(|p| p.window_ns >= curve.duration_ns);
-        curve.points.truncate(longer.map_or(usize::MAX, |i| i + 1));
+        // The first that is too long stands for the whole trace.
+        if let Some(i) = curve.points.iter().position(|p| p.window_ns >= curve.duration_ns) {
+            curve.points.truncate(i + 1);
+            curve.points[i].window_ns = curve.duration_ns;
+        }
     }
     if let Some(path) = &args.svg {
         write_file(path, svg(curve).as_bytes(), &[input.path()])?;
@@ -83,7 +87,8 @@ fn text(out: &mut Output, c: &MmuCurve) {
     out.line(format_args!("\n{:>10}{:>10}{:>11}", "window", "at least", "worst at"));
     for p in &c.points {
         let bar = "█".repeat((p.utilization * 50.0).round() as usize);
-        out.line(format_args!("{:>10}{:>10}{:>11}  {bar}", Ns(p.window_ns), Percent(p.utilization), Ns(p.at_ns)));
+        let line = format!("{:>10}{:>10}{:>11}  {bar}", Ns(p.window_ns), Percent(p.utilization), Ns(p.at_ns));
+        out.line(format_args!("{}", line.trim_end()));
     }
 }
 

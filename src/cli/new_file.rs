@@ -98,6 +98,23 @@ fn part_of(path: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
+/// Refuses a command of whose options, each with whether it was given so, several write a document to standard output.
+pub fn one_document(options: &[(&str, bool)]) -> Result<(), Failure> {
+    let given: Vec<&str> = options.iter().filter(|o| o.1).map(|o| o.0).collect();
+    match given.len() {
+        0 | 1 => Ok(()),
+        _ => {
+            let what = format_args!("{} write to standard output", given.join(" and "));
+            Err(Failure::usage(what, "name a file in place of `-`, or leave one of them out"))
+        }
+    }
+}
+
+/// Whether an option names standard output.
+pub fn is_stdout(path: Option<&Path>) -> bool {
+    path.is_some_and(|p| p.as_os_str() == "-")
+}
+
 /// Writes a file, or standard output for `-`. `inputs` are what the command reads.
 pub fn write_file(path: &Path, bytes: &[u8], inputs: &[&Path]) -> Result<(), Failure> {
     if path.as_os_str() == "-" {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 pub enum Outcome {
     /// It is done.
     Done,
-    /// It is done, and a limit is violated or two traces differ.
+    /// It is done, and a limit is violated.
     Violated,
     /// It is done, and the exit code is that of the program that was run.
     Code(u8),

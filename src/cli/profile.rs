@@ -2,11 +2,11 @@
 
 use crate::filter::parse_ns;
 use crate::input::Input;
-use crate::new_file::write_file;
+use crate::new_file::{is_stdout, one_document, write_file};
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Output, table_name};
 use clap::ValueEnum;
-use exectrace::analyze::{self, Count, Ns, Percent, Profile, ProfileKind, ProfileOptions};
+use exectrace::analyze::{self, Count, FunctionEntry, Ns, Percent, Profile, ProfileKind, ProfileOptions};
 use exectrace::export::pprof;
 use flate2::write::GzEncoder;
 use std::io::Write;
@@ -25,7 +25,7 @@ Examples:
   exectrace profile sched --from 1s --to 1.5s --name worker app.trace
   exectrace profile cpu --json app.trace | jq '.entries[0]'
 
-JSON: one object with \"schema\":\"exectrace.profile/1\". Times are nanoseconds.")]
+JSON: one object with \"schema\":\"exectrace.profile/1\". Times are nanoseconds. With --by function it has `functions` too.")]
 pub struct Args {
     /// What to add up
     #[arg(value_enum)]
@@ -98,12 +98,23 @@ impl From<Kind> for ProfileKind {
     }
 }
 
+/// The profile as JSON.
+#[derive(serde::Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    profile: &'a Profile,
+    /// The same by function, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    functions: Option<Vec<FunctionEntry>>,
+}
+
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
     if let (Some(from), Some(to)) = (args.from, args.to)
         && from > to
     {
         return Err(Failure::usage("--from is later than --to", "nothing lies between them"));
     }
+    one_document(&[("--json", args.json), ("--pprof -", is_stdout(args.pprof.as_deref()))])?;
     let input = Input::open(&args.file)?;
     let options = ProfileOptions { from_ns: args.from, to_ns: args.to, name: args.name.clone(), all: args.all };
     let asked = input.ask(|reader, tick| analyze::profile_watched(reader, args.kind.into(), &options, tick))?;
@@ -115,7 +126,8 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     }
     let mut out = Output::stdout();
     if args.json {
-        out.json(profile)?;
+        let functions = (args.by == By::Function).then(|| profile.by_function());
+        out.json(&Json { profile, functions })?;
     } else if args.pprof.is_none() {
         text(&mut out, profile, args);
     }
@@ -151,15 +163,20 @@ fn text(out: &mut Output, p: &Profile, args: &Args) {
         }
         return out.rest(all.len(), args.top);
     }
-    out.line(format_args!("\n{:>10}{:>9}{:>12}{:>10}{:>10}  where", "total", "share", "count", "mean", "max"));
+    // A sample has no length of its own.
+    let sampled = p.kind == ProfileKind::Cpu;
+    let lengths = |mean: &str, max: &str| if sampled { String::new() } else { format!("{mean:>10}{max:>10}") };
+    let heads = lengths("mean", "max");
+    out.line(format_args!("\n{:>10}{:>9}{:>12}{heads}  where", "total", "share", "count"));
+    let indent = 33 + heads.len();
     for e in p.entries.iter().take(args.top) {
-        let mean = Ns(e.total_ns / e.count.max(1));
+        let lengths = lengths(&Ns(e.total_ns / e.count.max(1)).to_string(), &Ns(e.max_ns).to_string());
         let label = if e.label.is_empty() { String::new() } else { format!("{}: ", table_name(&e.label)) };
-        let (total, count, max) = (Ns(e.total_ns), Count(e.count), Ns(e.max_ns));
-        out.line(format_args!("{total:>10}{:>9}{count:>12}{mean:>10}{max:>10}  {label}{}", share(e.total_ns), e.place));
+        let (total, count) = (Ns(e.total_ns), Count(e.count));
+        out.line(format_args!("{total:>10}{:>9}{count:>12}{lengths}  {label}{}", share(e.total_ns), e.place));
         if args.stacks {
             for f in &e.stack {
-                out.line(format_args!("{:53}{}  {}:{}", "", f.func, f.file, f.line));
+                out.line(format_args!("{:indent$}{}  {}:{}", "", f.func, f.file, f.line));
             }
         }
     }

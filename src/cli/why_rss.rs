@@ -1,7 +1,7 @@
 //! `exectrace heap why-rss`: why the resident set is not the heap.
 
 use crate::input::Input;
-use crate::new_file::write_file;
+use crate::new_file::{is_stdout, one_document, write_file};
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Output, table_name};
 use exectrace::analyze::{self, Bytes, Count, Ns, RssInstant, RssPart, WhyRss};
@@ -36,6 +36,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
+    one_document(&[("--json", args.json), ("--svg -", is_stdout(args.svg.as_deref()))])?;
     let input = Input::open(&args.file)?;
     let asked = input.ask(|reader, tick| analyze::why_rss_watched(reader, tick))?;
     let why = &asked.answer;

@@ -31,10 +31,11 @@ pub fn folded<'a>(stacks: impl IntoIterator<Item = (&'a [FrameInfo], u64)>) -> S
         if weight == 0 {
             continue;
         }
-        if stack.is_empty() {
+        let mut named = stack.iter().rev().filter(|f| !f.func.is_empty()).peekable();
+        if named.peek().is_none() {
             out.push_str("(no stack)");
         }
-        for (i, f) in stack.iter().rev().enumerate() {
+        for (i, f) in named.enumerate() {
             if i > 0 {
                 out.push(';');
             }
@@ -99,7 +100,7 @@ fn merge<'a>(stacks: impl IntoIterator<Item = (&'a [FrameInfo], u64)>) -> (Vec<N
         }
         nodes[0].weight = nodes[0].weight.saturating_add(weight);
         let mut at = 0;
-        for f in stack.iter().rev().take(DEEPEST) {
+        for f in stack.iter().rev().filter(|f| !f.func.is_empty()).take(DEEPEST) {
             let next = nodes.len();
             let child = *index.entry((at, f.func.as_str())).or_insert(next);
             if child == next {

@@ -44,7 +44,7 @@ pub fn encode(p: &Profile) -> Vec<u8> {
     tail.number(10, p.duration_ns);
     let period = if p.kind == ProfileKind::Cpu { value_type(time, ns) } else { value_type(time, unit) };
     tail.message(11, &period);
-    tail.number(12, if p.kind == ProfileKind::Cpu { 10_000_000 } else { 1 });
+    tail.number(12, p.sample_period_ns.max(1));
     tail.number(14, time);
     bytes.extend_from_slice(&tail.into_bytes());
     bytes
@@ -100,7 +100,8 @@ impl Code {
     fn locations<'a>(&mut self, stack: &'a [FrameInfo], pcs: &[u64], strings: &mut Strings<'a>) -> Vec<u64> {
         let mut ids = Vec::with_capacity(stack.len());
         let tables = &mut self.tables;
-        for (f, &pc) in stack.iter().zip(pcs) {
+        // A frame without a name says nothing: there is no mapping either by which pprof could find one.
+        for (f, &pc) in stack.iter().zip(pcs).filter(|(f, _)| !f.func.is_empty()) {
             let (name, file) = (strings.id(&f.func), strings.id(&f.file));
             let next = self.functions.len() as u64 + 1;
             let function = *self.functions.entry((name, file)).or_insert_with(|| {

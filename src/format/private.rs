@@ -60,6 +60,8 @@ pub mod meta {
     pub const RAW_PCS: &str = "raw_pcs";
     /// Bytes by which a thread's live heap must move before it is published.
     pub const HEAP_QUANTUM: &str = "heap_quantum_bytes";
+    /// CPU time of a thread between two samples, in nanoseconds. Absent if none are taken.
+    pub const SAMPLE_PERIOD: &str = "sample_period_ns";
 }
 
 /// Names of [`Section::Series`]. Each ends in its unit.

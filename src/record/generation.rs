@@ -84,6 +84,7 @@ pub(crate) struct Closer {
     lost_before: Lost,
     lost_last: Lost,
     heap_quantum: u64,
+    sample_period_ns: u64,
     memory: Sampler,
     /// The writer's thread id: its batches bear it.
     own_tid: u64,
@@ -99,6 +100,8 @@ pub(crate) struct Opening {
     pub(crate) opened_ns: u64,
     pub(crate) gc_active: Option<u64>,
     pub(crate) heap_quantum: u64,
+    /// CPU time between two samples; 0 if none are taken.
+    pub(crate) sample_period_ns: u64,
     pub(crate) memory_every: Duration,
 }
 
@@ -126,6 +129,7 @@ impl Closer {
             lost_before: lost,
             lost_last: lost,
             heap_quantum: opening.heap_quantum,
+            sample_period_ns: opening.sample_period_ns,
             memory: Sampler::new(opening.memory_every),
             own_tid: u64::from(os::id()),
             pool: opening.pool,
@@ -437,6 +441,9 @@ impl Closer {
             (meta::HEAP_QUANTUM, self.heap_quantum),
         ] {
             put_pair(key, &value.to_string());
+        }
+        if self.sample_period_ns > 0 {
+            put_pair(meta::SAMPLE_PERIOD, &self.sample_period_ns.to_string());
         }
         if self.tables.is_raw() {
             put_pair(meta::RAW_PCS, "1");

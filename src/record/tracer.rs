@@ -173,6 +173,15 @@ impl Tracer {
         self
     }
 
+    /// CPU time between two samples, in nanoseconds; 0 if none are asked for.
+    const fn sample_period_ns(&self) -> u64 {
+        match self.sample_hz {
+            0 => 0,
+            hz if hz > SAMPLE_HZ_MAX => 1_000_000_000 / SAMPLE_HZ_MAX as u64,
+            hz => 1_000_000_000 / hz as u64,
+        }
+    }
+
     /// The limit in bytes that the heap's goal shows when there is no GC heap. By default that of the control group, if it has one.
     pub const fn memory_limit(mut self, bytes: u64) -> Tracer {
         self.memory_limit = Some(bytes);
@@ -360,6 +369,7 @@ impl Tracer {
             opened_ns,
             gc_active: WORLD.lock().begin_trace(),
             heap_quantum: self.heap_quantum as u64,
+            sample_period_ns: self.sample_period_ns(),
             memory_every: self.memory_every,
         };
         let period = self.period.max(PERIOD_MIN);
@@ -379,8 +389,7 @@ impl Tracer {
             }
         };
         let samples_wanted = self.sample_hz > 0 && samples::prepare();
-        let hz = self.sample_hz.clamp(1, SAMPLE_HZ_MAX);
-        SAMPLE_PERIOD_NS.store(if samples_wanted { 1_000_000_000 / u64::from(hz) } else { 0 }, Ordering::Relaxed);
+        SAMPLE_PERIOD_NS.store(if samples_wanted { self.sample_period_ns() } else { 0 }, Ordering::Relaxed);
         POOL.store(Arc::as_ptr(&pool).cast_mut(), Ordering::Release);
         GENERATION.set(generation);
         allocations::begin(&self.allocations);

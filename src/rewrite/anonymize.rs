@@ -145,7 +145,7 @@ fn private(b: Batch) -> Option<Batch> {
         (Some(1), _) => Some(b),
         (Some(&PRIVATE), Some(Section::Meta)) => {
             let mut data = vec![PRIVATE, Section::Meta as u8];
-            const KEPT: [&str; 9] = [
+            const KEPT: [&str; 10] = [
                 meta::WRITER,
                 meta::WALL_NS,
                 meta::TRACE_NS,
@@ -155,6 +155,7 @@ fn private(b: Batch) -> Option<Batch> {
                 meta::LOST_ALLOCATIONS,
                 meta::RAW_PCS,
                 meta::HEAP_QUANTUM,
+                meta::SAMPLE_PERIOD,
             ];
             for (key, value) in clock::meta_pairs(&b) {
                 if KEPT.iter().any(|k| k.as_bytes() == key) {

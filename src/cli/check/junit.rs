@@ -10,7 +10,7 @@ pub fn xml(trace: &str, checks: &[Check]) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         s,
-        "<testsuite name=\"exectrace check {}\" tests=\"{}\" failures=\"{failures}\">",
+        "<testsuite name=\"exectrace check {}\" tests=\"{}\" failures=\"{failures}\" errors=\"0\">",
         escape(trace),
         checks.len()
     );
@@ -24,6 +24,20 @@ pub fn xml(trace: &str, checks: &[Check]) -> String {
     }
     s.push_str("</testsuite>\n");
     s
+}
+
+/// The file for a trace of which nothing could be checked, and why.
+pub fn broken(trace: &str, why: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <testsuite name=\"exectrace check {}\" tests=\"1\" failures=\"0\" errors=\"1\">\n\
+         \x20 <testcase classname=\"exectrace\" name=\"trace\">\n\
+         \x20   <error message=\"{}\"/>\n\
+         \x20 </testcase>\n\
+         </testsuite>\n",
+        escape(trace),
+        escape(why)
+    )
 }
 
 /// A text as it may stand in an attribute. Characters that XML cannot hold become U+FFFD.
@@ -56,7 +70,7 @@ mod tests {
         assert_eq!(
             xml("a \"b\"\u{1}.trace", &checks),
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-             <testsuite name=\"exectrace check a &quot;b&quot;\u{fffd}.trace\" tests=\"2\" failures=\"1\">\n\
+             <testsuite name=\"exectrace check a &quot;b&quot;\u{fffd}.trace\" tests=\"2\" failures=\"1\" errors=\"0\">\n\
              \x20 <testcase classname=\"exectrace\" name=\"lost\"/>\n\
              \x20 <testcase classname=\"exectrace\" name=\"task.&lt;a&amp;b&gt;.p99\">\n\
              \x20   <failure message=\"task.&lt;a&amp;b&gt;.p99 is not told by the trace, at most 1.00 us\"/>\n\
