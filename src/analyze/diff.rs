@@ -36,7 +36,7 @@ pub struct Diff {
     /// Regions by name, likewise.
     pub regions: Vec<PlaceDiff>,
     /// Lists of which a side has only a part: a summary as JSON may have fewer places than the trace. What such a side does not
-    /// have is left out of the list here, and a place that it has with other lines or addresses too may count in part.
+    /// have is left out of the list here.
     #[serde(default)]
     pub partial: Vec<String>,
 }

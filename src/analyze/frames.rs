@@ -2,7 +2,7 @@
 //!
 //! A stack begins inside the runtime, the standard library and libc; the reader of a report wants the first line of his own.
 
-use crate::read::{FrameText, Interner, StackKey, StringKey};
+use crate::read::{FrameKey, FrameText, IdHashMap, Interner, StackKey, StringKey};
 use serde::{Deserialize, Serialize};
 
 /// A frame in a report.
@@ -93,6 +93,33 @@ fn distance(func: &str, file: &str) -> Distance {
 #[must_use]
 pub fn is_runtime(func: &str, file: &str) -> bool {
     distance(func, file) == Distance::Runtime
+}
+
+/// Stacks by place: two stacks are of one place if their functions are the same, those of runtime and library apart, which differ
+/// with the way that an operation took inside. Where there are no others they count.
+pub struct Places<'a> {
+    interner: &'a Interner,
+    runtime: IdHashMap<bool>,
+}
+
+impl<'a> Places<'a> {
+    /// For the stacks of an interner.
+    #[must_use]
+    pub fn new(interner: &'a Interner) -> Places<'a> {
+        Places { interner, runtime: IdHashMap::default() }
+    }
+
+    /// The functions that make the place of a stack, leaf first.
+    pub fn of(&mut self, stack: StackKey) -> Vec<StringKey> {
+        let Places { interner, runtime } = self;
+        let frames = interner.frames(stack);
+        let mut is_runtime = |key: FrameKey| {
+            let of = |f: FrameText| is_runtime(interner.text(f.func), interner.text(f.file));
+            *runtime.entry(key.0.into()).or_insert_with(|| of(interner.frame(key)))
+        };
+        let own: Vec<StringKey> = frames.iter().filter(|&&f| !is_runtime(f)).map(|&f| interner.frame(f).func).collect();
+        if own.is_empty() { frames.iter().map(|&f| interner.frame(f).func).collect() } else { own }
+    }
 }
 
 /// A frame of the tracer itself, built from its own source tree.

@@ -23,7 +23,7 @@ use crate::read::{
     Error, EventKind, EventRef, Generation, GoState, IdHashMap, Interner, Metric, Private, Reader, StackKey, StringKey,
     ThreadId, Time,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// How many threads are known to be counted without hashing.
 const LAST_THREADS: usize = 16;
@@ -428,14 +428,32 @@ impl Collect {
             place: frames::one_line(&self.interner, stack, 3),
             stack: frames::infos(&self.interner, stack),
         };
-        self.waits.sorted().into_iter().take(self.top).map(one).collect()
+        self.cut(self.waits.sorted(), |e| (e.0, e.1)).into_iter().map(one).collect()
     }
 
     fn cpu(&self) -> Cpu {
         let mut all: Vec<_> = self.samples.iter().map(|(&k, &n)| (StackKey(k as u32), n)).collect();
         all.sort_by_key(|&(k, n)| (std::cmp::Reverse(n), k));
-        let stacks = all.into_iter().take(self.top).map(|(k, n)| weighted(&self.interner, k, n, 0)).collect();
+        let stacks = self.cut(all, |e| (StringKey(0), e.0));
+        let stacks = stacks.into_iter().map(|(k, n)| weighted(&self.interner, k, n, 0)).collect();
         Cpu { samples: self.sampled, stacks, stacks_len: self.samples.len() as u64 }
+    }
+
+    /// The first entries of a sorted list, and of the others those of the same places: nothing of a place that is in it is missing,
+    /// so that summaries can be compared by place.
+    fn cut<T>(&self, mut all: Vec<T>, of: impl Fn(&T) -> (StringKey, StackKey)) -> Vec<T> {
+        if all.len() <= self.top {
+            return all;
+        }
+        let mut places = frames::Places::new(&self.interner);
+        let mut place = |e: &T| {
+            let (reason, stack) = of(e);
+            (reason, places.of(stack))
+        };
+        let first: HashSet<_> = all[..self.top].iter().map(&mut place).collect();
+        // The first ones are among their own places.
+        all.retain(|e| first.contains(&place(e)));
+        all
     }
 
     fn groups_sorted(&self) -> Vec<Group> {

@@ -373,7 +373,8 @@ pub fn summary(reader: &mut Reader<'_>) -> Summary {
 pub struct SummaryOptions {
     /// The windows of [`Collector::mmu`], in nanoseconds. By default 1, 10 and 100 ms.
     pub mmu_windows_ns: Vec<u64>,
-    /// How many entries each list of stacks or groups of goroutines has at most. By default 20. Lists of names (reasons,
+    /// How many entries each list of stacks or groups of goroutines has at most, beside further stacks of the same places. By
+    /// default 20. Lists of names (reasons,
     /// system calls, tasks, regions) are whole: they have at most 1024 names, and one entry for all others.
     pub top: usize,
 }
