@@ -388,3 +388,53 @@ fn doctor_says_what_works() {
     let out = exectrace().args(["doctor", "--", "no-such-program"]).output().expect("exectrace");
     assert_eq!(out.status.code(), Some(1), "{out:?}");
 }
+
+/// A black box that is damaged in any way gives a valid trace or an error: never a panic, nor a trace that is none.
+#[test]
+fn a_damaged_black_box_is_an_error_or_a_trace() {
+    use exectrace::rewrite::{Parts, recover};
+    use std::io::Cursor;
+    let scratch = Scratch::new("record-damage");
+    let library = expect(0, &["record", "--print-library"]);
+    let trace = scratch.path("k.trace");
+    let status = Command::new(program())
+        .args(["last_words", "300", "kill"])
+        .envs([("LD_PRELOAD", library.trim().as_ref()), ("EXECTRACE_OUT", trace.as_os_str())])
+        .status();
+    assert_eq!(status.expect("the program").code(), None);
+    let raw = std::fs::read(&trace).expect("the trace");
+    let mut black_box = std::fs::read(scratch.path("k.trace.box")).expect("the box");
+    // What is behind the used part is zeros.
+    let used = black_box.iter().rposition(|&b| b != 0).expect("something") + 1;
+    let mut out = Vec::new();
+    let parts = Parts::default();
+    let whole = recover(&raw[..], Cursor::new(&black_box), &mut out, parts).expect("a whole box");
+    assert!(whole.recovered >= 1 && out.len() > 1000);
+    // Where there is something: the head, the journal's begin, the buffers' begin and tails.
+    let places: Vec<usize> =
+        (0..used).step_by(8).filter(|&i| black_box[i..used.min(i + 8)].iter().any(|&b| b != 0)).collect();
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed as usize
+    };
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..300 {
+        let at = places[next() % places.len()] + next() % 8;
+        let before = black_box[at];
+        black_box[at] = next() as u8;
+        out.clear();
+        match recover(&raw[..], Cursor::new(&black_box), &mut out, parts) {
+            Ok(_) => good += 1,
+            Err(_) => bad += 1,
+        }
+        black_box[at] = before;
+    }
+    assert!(good > 0 && bad > 0, "{good} good, {bad} bad");
+    for len in [0, 1, 100, 256, 70_000, used / 2, used - 1] {
+        let _ = recover(&raw[..], Cursor::new(&black_box[..len.min(used)]), Vec::new(), parts);
+        let _ = recover(&raw[..raw.len().min(len)], Cursor::new(&black_box), Vec::new(), parts);
+    }
+}

@@ -115,6 +115,7 @@ pub(crate) fn written(generation: u32, bytes: u64) {
 }
 
 /// From here on the trace is written to another file: `base` bytes of it are not in there.
+#[allow(dead_code, reason = "the preload library tells, where there is one")]
 pub(crate) fn continues_elsewhere(base: u64) {
     set(word::FILE_BASE, base);
 }

@@ -195,8 +195,7 @@ type Leaves<'gc> = Gc<'gc, RefLock<Vec<Gc<'gc, u64>>>>;
 fn vecs() -> u64 {
     type Root<'gc> = Vec<Gc<'gc, Lock<Option<Leaves<'gc>>>>>;
     let (live, operations) = work::VECS;
-    let mut arena =
-        Arena::<Rootable![Root<'_>]>::new(|mc| (0..live).map(|_| Gc::new(mc, Lock::new(None))).collect());
+    let mut arena = Arena::<Rootable![Root<'_>]>::new(|mc| (0..live).map(|_| Gc::new(mc, Lock::new(None))).collect());
     let (mut sum, mut rng) = (0, Rng::new());
     skip();
     for batch in 0..operations / BATCH {

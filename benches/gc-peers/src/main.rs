@@ -1,4 +1,4 @@
-//! The GC heap beside other collectors: gc-arena, boa_gc, dumpster, Go, Boehm's, MMTk (with the feature `mmtk`), and beside
+//! The GC heap beside other collectors: gc-arena, boa_gc, dumpster, Go, Boehm's, and beside
 //! `Box` and a bump allocator as the limits of what is possible. The same programs for all, each written as the
 //! contender's users would write it; answers must agree.
 //!
@@ -17,8 +17,6 @@ mod boa_peer;
 mod dumpster_peer;
 mod gc_arena_peer;
 mod limits;
-#[cfg(feature = "mmtk")]
-mod mmtk_peer;
 mod ours;
 mod watch;
 mod work;
@@ -34,8 +32,7 @@ use watch::Stop;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PROGRAMS: &[&str] =
-    &["bt16", "bt18", "bt20", "gb18", "gb20", "gb22", "lru", "vecs", "lists", "wide", "strings"];
+const PROGRAMS: &[&str] = &["bt16", "bt18", "bt20", "gb18", "gb20", "gb22", "lru", "vecs", "lists", "wide", "strings"];
 
 /// The base of the ratios.
 const BASE: &str = "incremental";
@@ -68,8 +65,6 @@ fn run(contender: &str, program: &str) -> Option<u64> {
         "dumpster" => dumpster_peer::run(program),
         "Box/Rc" => limits::owned(program),
         "bumpalo" => limits::bump(program),
-        #[cfg(feature = "mmtk")]
-        "MMTk Immix" | "MMTk StickyImmix" | "MMTk MarkSweep" => mmtk_peer::run(&contender[5..], program),
         _ => None,
     }
 }
@@ -205,7 +200,11 @@ impl Built {
             })
         };
         let mut go = Command::new(go);
-        go.current_dir(here.join("go")).env("GOTOOLCHAIN", "local").args(["build", "-o"]).arg(to.join("gc-peers-go")).arg("main.go");
+        go.current_dir(here.join("go"))
+            .env("GOTOOLCHAIN", "local")
+            .args(["build", "-o"])
+            .arg(to.join("gc-peers-go"))
+            .arg("main.go");
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-o"]).arg(to.join("gc-peers-boehm")).arg(here.join("c/boehm.c")).arg("-lgc");
         Built { go: build("gc-peers-go", &mut go), boehm: build("gc-peers-boehm", &mut cc) }
@@ -256,7 +255,9 @@ fn main() {
         }
         let answer = rows[0].runs[0].answer;
         let base = spread(&rows[0].runs, |r| r.cpu_ms).0;
-        println!("{program:<8}                  CPU ms (least..most)         x   wall ms   peak MiB  longest ms   MMU 1 ms  10 ms");
+        println!(
+            "{program:<8}                  CPU ms (least..most)         x   wall ms   peak MiB  longest ms   MMU 1 ms  10 ms"
+        );
         for row in &rows {
             show(program, row, base);
             assert!(row.runs.iter().all(|r| r.answer == answer), "{program} {}", row.contender);
@@ -291,7 +292,8 @@ fn show(program: &str, row: &Row, base: f64) {
     if let Some(path) = std::env::var_os("EXECTRACE_RESULTS") {
         let new = !Path::new(&path).exists();
         let mut file = OpenOptions::new().append(true).create(true).open(path).expect("the results can be written");
-        let head = "program,contender,cpu ms,least,most,ratio,wall ms,peak MiB,longest stop ms,mmu 1 ms,mmu 10 ms,failure\n";
+        let head =
+            "program,contender,cpu ms,least,most,ratio,wall ms,peak MiB,longest stop ms,mmu 1 ms,mmu 10 ms,failure\n";
         file.write_all(if new { head.as_bytes() } else { b"" }).expect("the results can be written");
         file.write_all(csv.as_bytes()).expect("the results can be written");
     }

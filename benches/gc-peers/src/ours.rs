@@ -231,8 +231,7 @@ fn lists(config: Config) -> u64 {
 fn wide(config: Config) -> u64 {
     type Root = Rootable!['gc => GcArray<'gc, GcCell<'gc, Gc<'gc, u64>>>];
     let (places, operations) = work::WIDE;
-    let mut arena =
-        Arena::<Root>::new(config, |mc| mc.alloc_array(places, |i| GcCell::new(mc.alloc(i as u64))));
+    let mut arena = Arena::<Root>::new(config, |mc| mc.alloc_array(places, |i| GcCell::new(mc.alloc(i as u64))));
     let (mut sum, mut rng) = (0, Rng::new());
     skip();
     for batch in 0..operations / BATCH {
@@ -250,9 +249,8 @@ fn wide(config: Config) -> u64 {
 fn strings(config: Config) -> u64 {
     type Root = Rootable!['gc => GcArray<'gc, GcCell<'gc, GcString<'gc>>>];
     let (live, operations) = work::STRINGS;
-    let mut arena = Arena::<Root>::new(config, |mc| {
-        mc.alloc_array(live, |i| GcCell::new(mc.alloc_str(&i.to_string())))
-    });
+    let mut arena =
+        Arena::<Root>::new(config, |mc| mc.alloc_array(live, |i| GcCell::new(mc.alloc_str(&i.to_string()))));
     let (mut sum, mut rng, mut text) = (0, Rng::new(), String::new());
     skip();
     for _ in 0..operations / BATCH {

@@ -256,9 +256,12 @@ fn lua(text: &str, answer: i64) -> f64 {
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(5);
-    let mut csv = String::from("program,scheme ms,least,most,generational ms,piccolo ms,least,most,scheme/piccolo,gc share\n");
+    let mut csv =
+        String::from("program,scheme ms,least,most,generational ms,piccolo ms,least,most,scheme/piccolo,gc share\n");
     println!("CPU ms: median (least..most)");
-    println!("program        Scheme                     generational   piccolo                    Scheme/piccolo  GC share");
+    println!(
+        "program        Scheme                     generational   piccolo                    Scheme/piccolo  GC share"
+    );
     let mut product = 0.0;
     let mut count = 0;
     for (name, ours, theirs, answer) in PROGRAMS.iter().filter(|p| p.0.contains(&filter)) {
