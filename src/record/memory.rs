@@ -24,6 +24,7 @@ const DEAR_PART: u32 = 100;
 static COMMITTED: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
 /// From now on `f` tells what the allocator has committed.
+#[cfg(feature = "mimalloc")]
 pub(crate) fn set_committed(f: fn() -> u64) {
     COMMITTED.store(f as *mut (), Ordering::Release);
 }

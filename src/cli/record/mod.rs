@@ -10,6 +10,7 @@ pub mod spool;
 mod watch;
 
 use crate::outcome::{Failure, Outcome};
+use crate::output::Output;
 use exectrace::analyze::{self, SummaryOptions};
 use exectrace::read::Reader;
 use spool::{Finished, Names, Spool};
@@ -115,7 +116,9 @@ fn heap(text: &str) -> Result<String, String> {
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let library = library::path(args.library.as_deref())?;
     if args.print_library {
-        println!("{}", library.display());
+        let mut out = Output::stdout();
+        out.line(format_args!("{}", library.display()));
+        out.flush()?;
         return Ok(Outcome::Done);
     }
     let Some((name, rest)) = args.command.split_first() else {

@@ -68,7 +68,7 @@ fn rights(path: &Path, file: &File) -> Result<(), Failure> {
 /// The interpreter of a script's first line.
 fn interpreter(head: &[u8]) -> Option<std::ffi::OsString> {
     let line = head.strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?;
-    let name = line.trim_ascii().split(|b| b.is_ascii_whitespace()).next()?;
+    let name = line.trim_ascii().split(|b| b.is_ascii_whitespace()).next().filter(|name| !name.is_empty())?;
     Some(OsStr::from_bytes(name).to_owned())
 }
 

@@ -6,6 +6,7 @@
 use super::spool::{self, Names, Raw, Spool};
 use std::collections::VecDeque;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -32,6 +33,11 @@ pub enum Condition {
     Pressure(f64),
     /// This command got SIGUSR2.
     Signal,
+}
+
+/// Where standard error cannot be written there is nobody to tell.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
 }
 
 impl Condition {
@@ -168,13 +174,13 @@ impl Watch {
             Ok(false) => return,
             Err(e) => {
                 self.last = Some(Instant::now());
-                eprintln!("exectrace: {} at {score} % of its limit, and no snapshot: {e}", condition.name());
+                say(&format!("exectrace: {} at {score} % of its limit, and no snapshot: {e}", condition.name()));
                 return;
             }
         };
         self.last = Some(Instant::now());
         if !self.plan.quiet {
-            eprintln!("{said}");
+            say(&said);
         }
         self.taken.push((score, path.clone()));
         if let Some(command) = &self.plan.then {
@@ -271,7 +277,7 @@ mod tests {
             assert_eq!(Condition::parse(text).as_ref(), Ok(&expected), "{text}");
         }
         for text in
-            ["", "rss", "rss=", "rss=0", "rss=x", "cgroup=-1", "cgroup=x%", "signal=1", "other=1", "rss=9999999999GiB"]
+            ["", "rss", "rss=", "rss=0", "rss=x", "cgroup=-1", "cgroup=x%", "signal=1", "other=1", "rss=99999999999GiB"]
         {
             assert!(Condition::parse(text).is_err(), "{text}");
         }
