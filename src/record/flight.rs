@@ -249,7 +249,8 @@ mod tests {
         }
         // One that is larger than all: nothing is kept rather than too much.
         ring.push(Version::Go123, [&[0; 600], &[0; 600], &[]], clock::monotonic_ns());
-        assert_eq!((ring.lock().bytes, ring.lock().generations.len()), (0, 0));
+        let kept = ring.lock();
+        assert_eq!((kept.bytes, kept.generations.len()), (0, 0));
     }
 
     #[test]
