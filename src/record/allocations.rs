@@ -140,9 +140,6 @@ enum Operation {
     },
 }
 
-/// Mappings from this size on are recorded, beside allocations.
-pub(crate) const MAPPING_BYTES_MIN: usize = 1 << 20;
-
 /// A trace has begun, and its first generation is open.
 pub(crate) fn begin(options: &Options) {
     let (mode, interval) = match options.which {
@@ -303,7 +300,7 @@ pub(crate) fn resized(t: &'static Thread, (old, old_size): (usize, usize), (new,
     }
 }
 
-/// The program has mapped memory, at least [`MAPPING_BYTES_MIN`] of it.
+/// The program has mapped memory, so much of it that it is recorded beside allocations.
 #[cfg_attr(
     not(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64"))),
     expect(dead_code, reason = "no hooks")

@@ -5,7 +5,10 @@ use core::ffi::{c_int, c_uint};
 use libc::off_t;
 
 use super::real::{Ptr, as_syscall, hooks, recorded};
-use crate::record::allocations::{self, MAPPING_BYTES_MIN};
+use crate::record::allocations;
+
+/// Mappings from this size on are recorded, beside allocations.
+const MAPPING_BYTES_MIN: usize = 1 << 20;
 
 hooks! {
     plain {
