@@ -63,6 +63,14 @@ fn text_traces_get_the_verdict_that_go_expects() {
         // All failures that Go's files expect are of one sort.
         assert!(test.expect.contains("expected a proc but didn't have one"), "{name}: a new sort: {}", test.expect);
         let error = read(&test.wire).1.unwrap_or_else(|| panic!("{name} is accepted"));
+        // One of them ends in the middle of a batch, which Go does not see before it has ordered what is there; we say that.
+        if error.kind() == ErrorKind::Truncated {
+            assert!(
+                error.to_string().contains("is incomplete") && name == "go122-fail-first-gen-first",
+                "{name}: {error}"
+            );
+            continue;
+        }
         assert_eq!(error.kind(), ErrorKind::Context, "{name}: {error}");
         assert!(error.to_string().contains("expected a processor"), "{name}: {error}");
         assert!(

@@ -147,7 +147,7 @@ pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
 pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     descriptor::forget_range(first, last);
     if first > last {
-        return call!(real::close_range(first, last, flags));
+        return as_syscall!(close_range, real::close_range(first, last, flags));
     }
     descriptor::without_kept(first, last, |first, last| as_syscall!(close_range, real::close_range(first, last, flags)))
 }
