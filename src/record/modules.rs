@@ -3,6 +3,8 @@
 //! With this a trace can carry bare program counters and be symbolized later, elsewhere; and a program counter without a
 //! symbol still gets a name. For the tracer's own thread: it allocates, and takes the loader's lock.
 
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
 /// An executable segment of a mapped ELF file. Empty on systems without `dl_iterate_phdr`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
@@ -27,11 +29,34 @@ impl Module {
     }
 }
 
+/// What [`modules`] last found, for the child of a fork. Null before.
+static LAST: AtomicPtr<Vec<Module>> = AtomicPtr::new(core::ptr::null_mut());
+/// Whether this process is the child of one that was tracing.
+static INHERITED: AtomicBool = AtomicBool::new(false);
+
 /// All modules with code, by address.
+///
+/// In the child of a process that was tracing they are those that the parent saw last: its tracer's thread may have held the loader's
+/// lock when it forked, which then nobody gives back.
 pub fn modules() -> Vec<Module> {
+    if INHERITED.load(Ordering::Acquire) {
+        let last = LAST.load(Ordering::Acquire);
+        // SAFETY: null, or a list that was published whole. In such a process nobody publishes another, so nobody frees this one.
+        return unsafe { last.as_ref() }.cloned().unwrap_or_default();
+    }
     let mut modules = imp::modules();
     modules.sort_by_key(|module| module.start);
+    let before = LAST.swap(Box::into_raw(Box::new(modules.clone())), Ordering::AcqRel);
+    if !before.is_null() {
+        // SAFETY: made from a box above, and taken out by this thread alone. Only children read it, and they have a copy.
+        drop(unsafe { Box::from_raw(before) });
+    }
     modules
+}
+
+/// This is the child of a process that was tracing.
+pub(crate) fn inherit() {
+    INHERITED.store(true, Ordering::Release);
 }
 
 /// The module that `address` lies in; `modules` as [`modules`] returned them.

@@ -649,6 +649,7 @@ pub(crate) extern "C" fn in_child() {
     let before = core::mem::replace(&mut *STATE.lock(), State::Idle);
     if !matches!(before, State::Idle) {
         FORKED_WHILE_TRACING.store(true, Ordering::Relaxed);
+        super::modules::inherit();
     }
     core::mem::forget(before);
     // SAFETY: the child's only thread; the world is overwritten at the next start.
