@@ -248,7 +248,7 @@ fn windows(trace: &[u8]) -> Vec<Vec<u8>> {
 
 #[test]
 fn hundreds_of_traces_from_many_threads_with_threads_coming_and_going() {
-    const ROUNDS: u64 = 200;
+    const ROUNDS: u64 = 60;
     let _turn = turn();
     let over = Flag::default();
     let o = &over;
