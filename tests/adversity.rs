@@ -327,8 +327,11 @@ fn options_may_be_as_great_as_can_be() {
     flight.snapshot_to(&mut snapshot).expect("a snapshot");
     exectrace::stop().expect("stop");
     flight.stop();
-    assert_eq!(check(&sink.bytes()).kind(Kind::UserLog), 22);
-    assert_eq!(check(&snapshot).kind(Kind::UserLog), 22);
+    // At such a rate of samples some come inside of a hook, and that they are lost is one more log.
+    for trace in [&sink.bytes(), &snapshot] {
+        let logs = check(trace).kind(Kind::UserLog);
+        assert!((22..=24).contains(&logs), "{logs}");
+    }
 }
 
 /// A sink that stopped its own trace used to free what its thread was using.
