@@ -8,6 +8,7 @@
 //! Source: `src/internal/trace/tracev2` of Go 1.27, read and described here in our own words.
 
 pub mod black_box;
+pub(crate) mod bytes;
 pub mod event;
 pub mod header;
 pub mod private;

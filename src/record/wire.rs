@@ -1,18 +1,9 @@
 //! Batches as bytes, on the writer's side.
 
 use super::buffer::{Chunk, Content};
-use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, MAX_BATCH_BYTES, Version, private, varint};
+use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, MAX_BATCH_BYTES, Version, bytes, private};
 
-pub(crate) fn put(out: &mut Vec<u8>, v: u64) {
-    let mut b = [0u8; varint::MAX_BYTES];
-    let n = varint::write(&mut b, v);
-    out.extend_from_slice(&b[..n]);
-}
-
-pub(crate) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
-    put(out, text.len() as u64);
-    out.extend_from_slice(text);
-}
+pub(crate) use crate::format::bytes::{put, put_text};
 
 /// Appends a batch of `data`.
 pub(crate) fn batch(out: &mut Vec<u8>, generation: u32, m: u64, time_ns: u64, data: &[u8]) {
@@ -66,18 +57,8 @@ pub(crate) fn sync(
     mono_ns: u64,
     wall_ns: u64,
 ) {
-    let mut data = Vec::with_capacity(64);
-    if version.has_clock_snapshot() {
-        data.push(Kind::Sync as u8);
-    }
-    data.push(Kind::Frequency as u8);
-    put(&mut data, 1_000_000_000);
-    if version.has_clock_snapshot() {
-        data.push(Kind::ClockSnapshot as u8);
-        for v in [0, mono_ns, wall_ns / 1_000_000_000, wall_ns % 1_000_000_000] {
-            put(&mut data, v);
-        }
-    }
+    let wall = [wall_ns / 1_000_000_000, wall_ns % 1_000_000_000];
+    let data = bytes::clock(version, 1_000_000_000, [0, mono_ns, wall[0], wall[1]]);
     batch(out, generation, m, time_ns, &data);
 }
 

@@ -1,8 +1,8 @@
 //! The clock of a generation, in the form of any version.
 
-use super::generation::{Batch, Generation, put, put_text};
+use super::generation::{Batch, Generation, put_text};
 use crate::format::private::{PRIVATE, Section, meta};
-use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, Version, varint};
+use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, Version, bytes, varint};
 use crate::read::batches::Content;
 
 /// A generation's clock.
@@ -70,7 +70,7 @@ pub(super) fn convert(g: &mut Generation, to: Version) {
     let Some(i) = g.batches.iter().position(|b| b.content() == Content::Clock) else { return };
     let batch = &g.batches[i];
     let Some(clock) = Clock::parse(&batch.data) else { return };
-    let mut data = Vec::new();
+    let mut moment = [0; 4];
     let mut kept = None;
     if to.has_clock_snapshot() {
         let s = clock.snapshot.or_else(|| private_snapshot(g, &clock, batch.time)).unwrap_or(Snapshot {
@@ -80,18 +80,12 @@ pub(super) fn convert(g: &mut Generation, to: Version) {
             sec: 0,
             nsec: 0,
         });
-        data.push(Kind::Sync as u8);
-        data.push(Kind::Frequency as u8);
-        put(&mut data, clock.frequency);
-        data.push(Kind::ClockSnapshot as u8);
-        [s.after, s.mono_ns, s.sec, s.nsec].into_iter().for_each(|v| put(&mut data, v));
+        moment = [s.after, s.mono_ns, s.sec, s.nsec];
     } else {
-        data.push(Kind::Frequency as u8);
-        put(&mut data, clock.frequency);
         let known = to >= Version::Go123 && private_snapshot(g, &clock, batch.time).is_none();
         kept = clock.snapshot.filter(|s| known && s.sec != 0).map(|s| meta_batch(&clock, batch, &s));
     }
-    g.batches[i].data = data;
+    g.batches[i].data = bytes::clock(to, clock.frequency, moment);
     g.batches.extend(kept);
 }
 

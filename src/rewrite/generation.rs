@@ -137,18 +137,7 @@ impl<R: Read> Generations<R> {
     }
 }
 
-/// Appends an integer.
-pub(super) fn put(out: &mut Vec<u8>, v: u64) {
-    let mut b = [0; crate::format::varint::MAX_BYTES];
-    let n = crate::format::varint::write(&mut b, v);
-    out.extend_from_slice(&b[..n]);
-}
-
-/// Appends a text: its length and its bytes.
-pub(super) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
-    put(out, text.len() as u64);
-    out.extend_from_slice(text);
-}
+pub(super) use crate::format::bytes::{put, put_text};
 
 /// Records of one kind, cut into batches that each begin with the same byte.
 pub(super) struct Table {

@@ -11,7 +11,7 @@ use crate::format::black_box::{JOURNAL_AT, JOURNAL_BYTES, MAGIC, SLABS_AT, STRID
 use crate::format::black_box::{content, entry, tail, word};
 use crate::format::header::HEADER_BYTES;
 use crate::format::private::{PRIVATE, Section, meta};
-use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, MAX_BATCH_BYTES, MAX_FRAMES, MAX_STRING_BYTES, Version};
+use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, MAX_BATCH_BYTES, MAX_FRAMES, MAX_STRING_BYTES, Version, bytes};
 use crate::read::ThreadId;
 use crate::read::batches::{BatchReader, Content, Item};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -451,18 +451,8 @@ fn cut(kind: Kind, records: Vec<Vec<u8>>) -> impl Iterator<Item = Vec<u8>> {
 
 /// The clock: units are nanoseconds.
 fn sync(version: Version, clock: &Clock) -> Vec<u8> {
-    let mut data = Vec::new();
-    if version.has_clock_snapshot() {
-        data.push(Kind::Sync as u8);
-    }
-    data.push(Kind::Frequency as u8);
-    put(&mut data, 1_000_000_000);
-    if version.has_clock_snapshot() {
-        data.push(Kind::ClockSnapshot as u8);
-        let (seconds, ns) = (clock.wall_ns / 1_000_000_000, clock.wall_ns % 1_000_000_000);
-        [0, clock.mono_ns, seconds, ns].into_iter().for_each(|v| put(&mut data, v));
-    }
-    data
+    let (seconds, ns) = (clock.wall_ns / 1_000_000_000, clock.wall_ns % 1_000_000_000);
+    bytes::clock(version, 1_000_000_000, [0, clock.mono_ns, seconds, ns])
 }
 
 /// What wrote the trace and how, as far as it is known.
