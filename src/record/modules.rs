@@ -39,7 +39,7 @@ static INHERITED: AtomicBool = AtomicBool::new(false);
 /// In the child of a process that was tracing they are those that the parent saw last: its tracer's thread may have held the loader's
 /// lock when it forked, which then nobody gives back.
 pub fn modules() -> Vec<Module> {
-    if INHERITED.load(Ordering::Acquire) {
+    if is_inherited() {
         let last = LAST.load(Ordering::Acquire);
         // SAFETY: null, or a list that was published whole. In such a process nobody publishes another, so nobody frees this one.
         return unsafe { last.as_ref() }.cloned().unwrap_or_default();
@@ -57,6 +57,11 @@ pub fn modules() -> Vec<Module> {
 /// This is the child of a process that was tracing.
 pub(crate) fn inherit() {
     INHERITED.store(true, Ordering::Release);
+}
+
+/// Whether this is the child of a process that was tracing when it forked.
+pub(crate) fn is_inherited() -> bool {
+    INHERITED.load(Ordering::Acquire)
 }
 
 /// The module that `address` lies in; `modules` as [`modules`] returned them.

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::allocations::{self, Allocations};
@@ -22,7 +22,7 @@ use super::symbolize::Symbolizer;
 use super::tables::{Resolve, Tables};
 use super::thread::{self, Internal, activity, busy, life};
 use super::writer::{self, Job, Order, Shared, Sink, Targets, TraceEnd};
-use super::{black_box, gauges, reasons, samples, stacks};
+use super::{black_box, gauges, modules, reasons, samples, stacks};
 use crate::format::{GoStatus, MAX_FRAMES, ProcStatus, Version};
 use crate::sys::lock::{Held, Lock};
 use crate::sys::{barrier, cgroup, clock, thread as os};
@@ -350,7 +350,7 @@ impl Tracer {
         black_box::opens(generation, [opened_ns, clock::monotonic_ns(), clock::realtime_ns()]);
         let pool = Arc::new(Pool::new(self.buffer_bytes, is_boxed));
         let resolve = match self.symbolize {
-            Symbolize::Live if FORKED_WHILE_TRACING.load(Ordering::Relaxed) => Resolve::Raw,
+            Symbolize::Live if modules::is_inherited() => Resolve::Raw,
             Symbolize::Live => Resolve::Symbols(Box::new(Symbolizer::new())),
             Symbolize::Never => Resolve::Raw,
         };
@@ -449,10 +449,6 @@ enum State {
 static STATE: Lock<State> = Lock::new(State::Idle);
 /// The last generation that was ever open: numbers are never used twice. Written by whoever stops.
 static LAST_GENERATION: AtomicU32 = AtomicU32::new(0);
-
-/// Set in the child of a process that was tracing when it forked: the tracer's thread may have held the lock of the `backtrace` crate, which
-/// then nobody gives back. So the child's own traces have raw program counters.
-static FORKED_WHILE_TRACING: AtomicBool = AtomicBool::new(false);
 
 /// Whether a trace is on and has not failed.
 pub(crate) fn is_enabled() -> bool {
@@ -648,8 +644,9 @@ pub(crate) extern "C" fn in_child() {
     // What ran belongs to the parent: its sink must not be dropped here, or its bytes might be written twice.
     let before = core::mem::replace(&mut *STATE.lock(), State::Idle);
     if !matches!(before, State::Idle) {
-        FORKED_WHILE_TRACING.store(true, Ordering::Relaxed);
-        super::modules::inherit();
+        // The tracer's thread may have held the lock of the `backtrace` crate or that of the loader, which then nobody gives back. So the
+        // child's own traces have raw program counters.
+        modules::inherit();
     }
     core::mem::forget(before);
     // SAFETY: the child's only thread; the world is overwritten at the next start.
