@@ -107,7 +107,7 @@ impl Collect {
         self.end = ev.time;
         self.begin.get_or_insert(ev.time);
         if ev.kind() == EventKind::Sync {
-            self.native |= is_native(ev.generation());
+            self.native = self.native || is_native(ev.generation());
         }
         if let Some(c) = self.states.update(ev, &mut self.interner) {
             self.change(&c);

@@ -16,7 +16,7 @@ use crate::analyze::states::{Change, Span, States};
 use crate::analyze::tally::{ByName, ByStack};
 use crate::analyze::times::{Times, TimesBySlot};
 use crate::analyze::user::UserEvents;
-use crate::analyze::{Damage, FOREVER, is_native};
+use crate::analyze::{Damage, FOREVER};
 use crate::format::Kind;
 use crate::format::private::meta;
 use crate::read::{
@@ -164,8 +164,8 @@ impl Collect {
         // The last `Sync` ends the trace and has an empty generation.
         if !g.bytes().is_empty() {
             self.generations += 1;
-            self.native |= is_native(g);
             self.private(g);
+            self.native = self.origin.is_native();
         }
         if self.origin.begin_unix_ns.is_none() {
             let since = ev.time.since(self.begin.unwrap_or(ev.time));
