@@ -52,14 +52,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         cycles.sort_by_key(|c| (std::cmp::Reverse(c.pause_ns_max), c.number));
         cycles.truncate(top);
     }
-    let mut out = Output::stdout();
-    if args.json {
-        out.json(&asked.answer)?;
-    } else {
-        text(&mut out, &asked.answer)?;
-    }
-    out.flush()?;
-    input.ended(asked.answer.damage.as_ref(), asked.bytes_read)
+    input.show(&asked, args.json, asked.answer.damage.as_ref(), text)
 }
 
 fn text(out: &mut Output, r: &GcReport) -> Result<(), Failure> {

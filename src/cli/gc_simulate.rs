@@ -88,14 +88,10 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let costs = GcCosts { mark_ns_per_mib: args.mark as u64, ..GcCosts::default() };
     let input = Input::open(&args.file)?;
     let asked = input.ask(|reader, tick| analyze::gc_simulate_watched(reader, &settings, costs, tick))?;
-    let mut out = Output::stdout();
-    if args.json {
-        out.json(&asked.answer)?;
-    } else {
-        text(&mut out, &asked.answer);
-    }
-    out.flush()?;
-    input.ended(asked.answer.damage.as_ref(), asked.bytes_read)
+    input.show(&asked, args.json, asked.answer.damage.as_ref(), |out, answer| {
+        text(out, answer);
+        Ok(())
+    })
 }
 
 fn text(out: &mut Output, s: &GcSimulation) {

@@ -38,16 +38,11 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     // JSON is for programs: it has more than fits a screen, and says how many there are.
     let most = if args.json { args.top.max(GOROUTINES_LISTED) } else { args.top };
     let asked = input.ask(|reader, tick| analyze::goroutines_watched(reader, list, most, tick))?;
-    let mut out = Output::stdout();
-    if args.json {
-        out.json(&asked.answer)?;
-    } else if args.list.is_some() {
-        single(&mut out, &asked.answer, args.top);
-    } else {
-        groups(&mut out, &asked.answer, args.top);
-    }
-    out.flush()?;
-    input.ended(asked.answer.damage.as_ref(), asked.bytes_read)
+    input.show(&asked, args.json, asked.answer.damage.as_ref(), |out, answer| {
+        let print = if args.list.is_some() { single } else { groups };
+        print(out, answer, args.top);
+        Ok(())
+    })
 }
 
 fn groups(out: &mut Output, g: &Goroutines, top: usize) {

@@ -1,8 +1,10 @@
 //! Opens a trace and watches over its reading: standard input, progress on a terminal, what to say of damage.
 
 use crate::outcome::{Failure, Outcome};
+use crate::output::Output;
 use exectrace::analyze::Damage;
 use exectrace::read::{Error, Progress, Reader};
+use serde::Serialize;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -109,6 +111,24 @@ impl Input {
         let mut watch = self.watch(reader.progress());
         let answer = answer(&mut reader, &mut || watch.tick());
         Ok(Asked { answer, bytes_read: reader.bytes_read() })
+    }
+
+    /// Prints an answer, as JSON or as `text` puts it, and ends the command.
+    pub fn show<T: Serialize>(
+        &self,
+        asked: &Asked<T>,
+        json: bool,
+        damage: Option<&Damage>,
+        text: impl FnOnce(&mut Output, &T) -> Result<(), Failure>,
+    ) -> Result<Outcome, Failure> {
+        let mut out = Output::stdout();
+        if json {
+            out.json(&asked.answer)?;
+        } else {
+            text(&mut out, &asked.answer)?;
+        }
+        out.flush()?;
+        self.ended(damage, asked.bytes_read)
     }
 
     /// How a command ends whose answer is about a trace's whole part.

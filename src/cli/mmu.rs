@@ -69,14 +69,12 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     if let Some(path) = &args.svg {
         write_file(path, svg(curve).as_bytes(), &[input.path()])?;
     }
-    let mut out = Output::stdout();
-    if args.json {
-        out.json(curve)?;
-    } else if args.svg.is_none() {
-        text(&mut out, curve);
-    }
-    out.flush()?;
-    input.ended(asked.answer.damage.as_ref(), asked.bytes_read)
+    input.show(&asked, args.json, asked.answer.damage.as_ref(), |out, curve| {
+        if args.svg.is_none() {
+            text(out, curve);
+        }
+        Ok(())
+    })
 }
 
 fn text(out: &mut Output, c: &MmuCurve) {

@@ -28,14 +28,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let input = Input::open(&args.file)?;
     let asked = input.ask(|reader, tick| analyze::regions_watched(reader, tick))?;
-    let mut out = Output::stdout();
-    if args.json {
-        out.json(&asked.answer)?;
-    } else {
-        text(&mut out, &asked.answer)?;
-    }
-    out.flush()?;
-    input.ended(asked.answer.damage.as_ref(), asked.bytes_read)
+    input.show(&asked, args.json, asked.answer.damage.as_ref(), text)
 }
 
 fn text(out: &mut Output, r: &Regions) -> Result<(), Failure> {

@@ -29,14 +29,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let input = Input::open(&args.file)?;
     let asked = input.ask(|reader, tick| analyze::tasks_watched(reader, args.longest, tick))?;
-    let mut out = Output::stdout();
-    if args.json {
-        out.json(&asked.answer)?;
-    } else {
-        text(&mut out, &asked.answer);
-    }
-    out.flush()?;
-    input.ended(asked.answer.damage.as_ref(), asked.bytes_read)
+    input.show(&asked, args.json, asked.answer.damage.as_ref(), |out, answer| {
+        text(out, answer);
+        Ok(())
+    })
 }
 
 fn text(out: &mut Output, t: &Tasks) {
