@@ -1,12 +1,13 @@
 //! Sampled allocations: what they say of who allocates, by type, by the interpreter's own place, and in a trace by stack.
 
+mod guest;
+
 use exectrace::gc::{AllocationSample, Arena, Config, Mode, Observer, Rootable};
 use exectrace::read::{EventKind, Reader};
+use guest::Memory;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io::{self, Write};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
 
 /// What an interpreter might have: the line that it is at, and bytes by type and line.
 #[derive(Default)]
@@ -84,18 +85,6 @@ fn without_a_rate_nothing_is_sampled_and_one_object_can_stand_for_many_times_the
     assert!((9 << 20..11 << 20).contains(&sum), "{sum}");
 }
 
-#[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
-impl Write for Sink {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(data);
-        Ok(data.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[inline(never)]
 fn a_greedy_function(arena: &mut Arena<Nothing>) {
     for i in 0..100_000 {
@@ -106,12 +95,12 @@ fn a_greedy_function(arena: &mut Arena<Nothing>) {
 
 #[test]
 fn a_trace_has_samples_with_the_stack_that_allocates() {
-    let sink = Sink::default();
+    let sink = Memory::new();
     exectrace::start(sink.clone()).unwrap();
     let mut arena = Arena::<Nothing>::new(Config::new(), |_| ());
     a_greedy_function(&mut arena);
     exectrace::stop().unwrap();
-    let trace = sink.0.lock().unwrap().clone();
+    let trace = sink.bytes();
     let mut reader = Reader::new(&*trace).unwrap();
     let (mut samples, mut at_home) = (0, 0);
     while let Some(ev) = reader.next_event().unwrap() {

@@ -1,35 +1,21 @@
 //! A GC heap in a trace, beside a native heap: what the goal means there, and how collections of the young objects show.
 
+mod guest;
+
 use exectrace::gc::{Arena, Config, Gc, GcCell, Mode, Rootable};
 use exectrace::read::{EventKind, Metric, RangeKind, Reader};
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use guest::{Memory, turn};
 
 #[global_allocator]
 static ALLOC: exectrace::Alloc = exectrace::Alloc::new();
 
-/// There is one tracer in a process.
-static TURN: Mutex<()> = Mutex::new(());
-
-#[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
-impl Write for Sink {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(data);
-        Ok(data.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn traced(f: impl FnOnce()) -> Vec<u8> {
-    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
-    let sink = Sink::default();
+    let _turn = turn();
+    let sink = Memory::new();
     exectrace::start(sink.clone()).unwrap();
     f();
     exectrace::stop().unwrap();
-    sink.0.lock().unwrap().clone()
+    sink.bytes()
 }
 
 /// An object that owns native memory, and says so.
