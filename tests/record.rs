@@ -195,7 +195,15 @@ fn children_have_traces_of_their_own_if_they_are_followed() {
 
 #[test]
 fn a_signal_to_the_recorder_is_the_programs() {
+    // The second is one that a terminal would have sent to the program as well. A process manager does not.
+    for signal in [libc::SIGTERM, libc::SIGQUIT] {
+        signalled(signal);
+    }
+}
+
+fn signalled(signal: i32) {
     use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
     let scratch = Scratch::new("record-signal");
     let trace = scratch.path("s.trace");
     let mut child = exectrace()
@@ -204,6 +212,7 @@ fn a_signal_to_the_recorder_is_the_programs() {
         .arg("--")
         .arg(program())
         .arg("signal")
+        .process_group(0)
         .stdout(Stdio::piped())
         .spawn()
         .expect("exectrace");
@@ -212,8 +221,8 @@ fn a_signal_to_the_recorder_is_the_programs() {
     assert_eq!(line, "ready\n");
     // The handlers are in place a moment after the program was started. Until then the signal ends the recorder, which the loop sees.
     // SAFETY: a signal to our own child.
-    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
-    assert_eq!(child.wait().expect("its end").code(), Some(128 + libc::SIGTERM));
+    unsafe { libc::kill(child.id() as i32, signal) };
+    assert_eq!(child.wait().expect("its end").code(), Some(128 + signal));
     accepted(&trace);
 }
 
