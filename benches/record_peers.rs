@@ -167,7 +167,11 @@ const VARIANTS: &[Variant] = &[
     Variant { name: "curve", needs: &[], how: How::Ours("curve") },
     Variant { name: "sampled", needs: &[], how: How::Ours("sampled") },
     Variant { name: "exact", needs: &[], how: How::Ours("exact") },
-    Variant { name: "heaptrack", needs: &["heaptrack"], how: How::Before(&["heaptrack", "--output", "$OUT/heaptrack"]) },
+    Variant {
+        name: "heaptrack",
+        needs: &["heaptrack"],
+        how: How::Before(&["heaptrack", "--output", "$OUT/heaptrack"]),
+    },
     Variant { name: "memray", needs: &["memray"], how: How::Memray(&[]) },
     Variant { name: "memray --native", needs: &["memray"], how: How::Memray(&["--native"]) },
     Variant { name: "strace -f -c", needs: &["strace"], how: How::Before(&["strace", "-f", "-c", "-o", "/dev/null"]) },
@@ -325,7 +329,9 @@ fn main() {
         ("LIBRARY", output(env!("CARGO_BIN_EXE_exectrace"), &["record", "--print-library"]).expect("a library")),
     ]);
     let mut csv = String::from("program,variant,cpu s,wall s,cpu ratio,min,max,wall ratio,names cpu s,bytes,rounds\n");
-    for work in WORKS.iter().filter(|w| wanted.is_empty() || wanted.iter().any(|name| w.name.starts_with(name.as_str()))) {
+    for work in
+        WORKS.iter().filter(|w| wanted.is_empty() || wanted.iter().any(|name| w.name.starts_with(name.as_str())))
+    {
         if let Some(missing) = work.needs.iter().find(|program| !is_installed(program, &places)) {
             println!("{}: not run, there is no {missing}", work.name);
             continue;
@@ -381,7 +387,8 @@ fn report(work: &Work, variants: &[&Variant], taken: &[Vec<Result<Taken, String>
         let (ratio, min, max) = median(pairs().map(|(with, bare)| with.cpu / bare.cpu));
         let wall_ratio = median(pairs().map(|(with, bare)| with.wall / bare.wall)).0;
         let (cpu, wall) = (median(rounds.iter().map(|t| t.cpu)).0, median(rounds.iter().map(|t| t.wall)).0);
-        let (names, bytes) = (median(rounds.iter().map(|t| t.names)).0, median(rounds.iter().map(|t| t.bytes as f64)).0);
+        let (names, bytes) =
+            (median(rounds.iter().map(|t| t.names)).0, median(rounds.iter().map(|t| t.bytes as f64)).0);
         println!(
             "{:<16} {:<16} CPU {cpu:>7.2} s {ratio:>6.3}x ({min:.3}-{max:.3})  wall {wall:>7.2} s {wall_ratio:>6.3}x  names {names:.2} s  {:.1} MB",
             work.name,

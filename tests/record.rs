@@ -126,6 +126,21 @@ fn each_allocation_function_is_recorded_with_its_stack_and_size() {
 }
 
 #[test]
+fn a_process_ends_with_its_last_thread_though_ours_goes_on() {
+    let scratch = Scratch::new("record-last-thread");
+    let trace = scratch.path("l.trace");
+    // Many times: threads that end together must not each take another for the last.
+    for _ in 0..20 {
+        let mut command = Command::new("timeout");
+        command.args(["60", env!("CARGO_BIN_EXE_exectrace"), "record", "--quiet", "--follow", "-o"]);
+        let out = command.arg(&trace).arg("--").arg(program()).arg("last_thread").output().expect("timeout");
+        assert_eq!(out.status.code(), Some(0), "{out:?}");
+    }
+    accepted(&trace);
+    assert_eq!(files(trace.parent().expect("a directory")).len(), 1 + 20, "the program's, and each child's");
+}
+
+#[test]
 fn a_program_that_closes_everything_is_recorded_on() {
     let scratch = Scratch::new("record-close");
     for how in ["0", "1", "2", "3", "4", "5", "6"] {
