@@ -20,7 +20,7 @@ use super::gate::Gate;
 use super::region::OpenRegions;
 use super::state::StateCell;
 use crate::sys::lock::{Held, Lock};
-use crate::sys::{pages, thread as os};
+use crate::sys::{pages, slot, thread as os};
 
 /// Threads per segment of the registry.
 const SEGMENT_THREADS: usize = 64;
@@ -214,9 +214,18 @@ struct Local {
     phase: Cell<u8>,
 }
 
-thread_local! {
-    /// Const-initialised and without a destructor: usable in an allocator, before `main`, and after other thread-locals are gone.
-    static LOCAL: Local = const { Local { thread: Cell::new(core::ptr::null()), phase: Cell::new(NEW) } };
+/// The calling thread's [`Local`].
+struct TheLocal;
+
+static LOCAL: TheLocal = TheLocal;
+
+impl TheLocal {
+    #[inline(always)]
+    fn with<R>(&self, f: impl FnOnce(&Local) -> R) -> R {
+        const { assert!(NEW == 0) };
+        // SAFETY: the slot has no other user, zeros are a null pointer and `NEW`, and the reference does not leave the thread.
+        f(unsafe { &*slot::of_this_thread::<Local>() })
+    }
 }
 
 /// The calling thread, if the tracer knows it.
