@@ -14,7 +14,9 @@
 
 mod arena;
 mod config;
+mod control;
 mod malloc;
+mod mimalloc;
 mod next;
 mod process;
 mod session;

@@ -4,6 +4,7 @@
 //! costs the program anything. A snapshot is of what the program has written by then, which is everything up to the last generation.
 
 use super::spool::{self, Names, Raw, Spool};
+use exectrace::rewrite::Symbolizer;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::Write;
@@ -123,6 +124,7 @@ impl Watch {
 
     /// Watches until `over`. Returns the snapshots that were kept, the worst first.
     pub fn run(mut self, over: &AtomicBool) -> Vec<PathBuf> {
+        let mut symbolizer = self.plan.names.symbolizer();
         while !over.load(Ordering::Acquire) {
             std::thread::sleep(LOOK);
             // Looked at each time, so that rates and counts are those of the time between two looks.
@@ -131,7 +133,7 @@ impl Watch {
             let found = if asked { Some((Condition::Signal, 100)) } else { found };
             let cool = asked || self.last.is_none_or(|last| last.elapsed() >= self.plan.cooldown);
             if let Some((condition, score)) = found.filter(|_| cool) {
-                self.take(&condition, score);
+                self.take(&condition, score, &mut symbolizer);
             }
         }
         self.taken.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
@@ -162,13 +164,13 @@ impl Watch {
         scored.max_by_key(|(_, score)| *score)
     }
 
-    fn take(&mut self, condition: &Condition, score: u64) {
+    fn take(&mut self, condition: &Condition, score: u64, symbolizer: &mut Symbolizer) {
         let raws = self.spool.raws().unwrap_or_default();
         // The program that the process runs now.
         let Some(raw) = raws.iter().rfind(|raw| raw.process == self.process) else { return };
         let n = self.taken.len() + 1;
         let path = self.path(n, condition, score);
-        let said = match snapshot(raw, &path, &self.plan.names) {
+        let said = match snapshot(raw, &path, symbolizer) {
             Ok(true) => format!("exectrace: {} at {score} % of its limit: {}", condition.name(), path.display()),
             // Nothing is written yet: at the next look there may be something.
             Ok(false) => return,
@@ -209,8 +211,8 @@ impl Watch {
 }
 
 /// Makes a trace of what a process has written so far. False if that is nothing yet.
-fn snapshot(raw: &Raw, path: &Path, names: &Names) -> Result<bool, exectrace::rewrite::Error> {
-    Ok(spool::finish(raw, path, names, true)?.is_some())
+fn snapshot(raw: &Raw, path: &Path, symbolizer: &mut Symbolizer) -> Result<bool, exectrace::rewrite::Error> {
+    Ok(spool::finish(raw, path, symbolizer, true)?.is_some())
 }
 
 fn resident(process: u32) -> Option<u64> {
