@@ -436,6 +436,31 @@ fn a_control_group_near_its_limit_is_seen() {
     assert!(said.contains("psi at 250 % of its limit"), "{said}");
 }
 
+/// What took too long, and what failed, is found in what the program writes; also when it has ended meanwhile.
+#[test]
+fn events_that_are_waited_for_leave_snapshots() {
+    let scratch = Scratch::new("record-events");
+    let trace = scratch.path("e.trace");
+    let snapshots = |condition: &str, args: &[&str]| {
+        let options = ["--on", condition, "--then", "wc -c <", "--flight", "1MiB"];
+        let out = record(&trace, &options, args);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let all = files(trace.parent().expect("a directory"));
+        let all: Vec<String> = all.into_iter().filter(|name| name.contains(".snapshot-")).collect();
+        all.iter().for_each(|name| accepted(&scratch.path(name)));
+        assert!(all.iter().all(|name| said.contains(name.as_str())), "{all:?}: {said}");
+        all.iter().for_each(|name| std::fs::remove_file(scratch.path(name)).expect("a snapshot"));
+        all
+    };
+    assert_eq!(snapshots("alloc-failure", &["allocations"]), ["e.snapshot-alloc-failure-100.trace"]);
+    assert_eq!(snapshots("alloc-failure", &["echo"]), [""; 0]);
+    // It waits for its children in system calls.
+    let found = snapshots("syscall=1ns", &["children"]);
+    assert!(found.len() == 1 && found[0].starts_with("e.snapshot-syscall-"), "{found:?}");
+    assert_eq!(snapshots("syscall=3600s", &["children"]), [""; 0]);
+    assert_eq!(snapshots("region=1ns", &["children"]), [""; 0]);
+}
+
 #[test]
 fn doctor_says_what_works() {
     let out = exectrace()

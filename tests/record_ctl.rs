@@ -36,9 +36,13 @@ impl Running {
     }
 
     fn recorded(socket: &Path, output: &Path, options: &[&str]) -> Running {
+        Running::recorded_as("obeys", socket, output, options)
+    }
+
+    fn recorded_as(what: &str, socket: &Path, output: &Path, options: &[&str]) -> Running {
         let mut command = exectrace();
         command.args(["record", "--ctl"]).arg(socket).arg("-o").arg(output).args(options);
-        command.arg("--").arg(program("faults.c")).arg("obeys");
+        command.arg("--").arg(program("faults.c")).arg(what);
         Running::of(command)
     }
 
@@ -210,6 +214,31 @@ fn sockets_that_are_there_already() {
     assert_eq!(files(scratch.path("")), ["t.trace"]);
     let gone = refusal(2, &["record", "--ctl", "/no/such/directory/s", "-o", text(&trace), "--", "true"]);
     assert!(gone.contains("cannot listen on /no/such/directory/s"), "{gone}");
+}
+
+/// A child listens itself, and does what its parent is told.
+#[test]
+fn children_are_started_and_stopped_with_their_parent() {
+    let scratch = Scratch::new("ctl-children");
+    let (socket, trace) = (scratch.path("s"), scratch.path("t.trace"));
+    let mut app = Running::recorded_as("obeys_in_child", &socket, &trace, &["--quiet", "--follow", "--paused"]);
+    app.calls(3);
+    let status = ctl_json(&socket, &["status"]);
+    assert_eq!(status["processes"].as_array().map(Vec::len), Some(2), "{status}");
+    let mut seen = Vec::new();
+    for n in [50, 60] {
+        ctl(&socket, &["start"]);
+        app.calls(n);
+        let answer = ctl_json(&socket, &["stop"]);
+        let paths = answer["files"].as_array().expect("a list").iter().map(|path| path.as_str().expect("a path"));
+        let counts: Vec<u64> = paths.map(|path| calls(Path::new(path), "access")).collect();
+        assert_eq!(counts.iter().sum::<u64>(), u64::from(n), "the child's alone: {answer}");
+        seen.extend(answer["files"].as_array().expect("a list").clone());
+    }
+    assert_eq!(app.end().status.code(), Some(7));
+    // Each time both, and nothing twice.
+    assert_eq!(files(scratch.path("")).len(), 4, "{seen:?}");
+    seen.iter().for_each(|path| accepted(Path::new(path.as_str().expect("a path"))));
 }
 
 /// One client says nothing, one says nonsense, one goes away; two others are served meanwhile.

@@ -584,9 +584,13 @@ pub(crate) fn start_flight(tracer: Tracer, ring: Arc<Ring>) -> Result<(), StartE
 /// Ends the flight recorder. A trace beside it goes on.
 pub(crate) fn stop_flight() {
     // From inside of a sink it would wait for itself: then it goes on, and keeps what nobody can ask for.
-    if thread::is_tracers() {
-        return;
+    if !thread::is_tracers() {
+        stop_flight_inside();
     }
+}
+
+/// The same for who is not the program, and no sink.
+pub(crate) fn stop_flight_inside() {
     let state = match claim(|running| running.flight) {
         // In the child of a fork, where it is not on.
         None => return,

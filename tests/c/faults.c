@@ -193,6 +193,13 @@ int main(int argc, char **argv) {
         return storm();
     if (strcmp(what, "obeys") == 0)
         return obeys();
+    if (strcmp(what, "obeys_in_child") == 0) {
+        pid_t pid = fork();
+        if (pid == 0)
+            return obeys();
+        int status = -1;
+        return waitpid(pid, &status, 0) == pid ? WEXITSTATUS(status) : 1;
+    }
     if (strcmp(what, "calls") == 0)
         return calls(n);
     return 99;

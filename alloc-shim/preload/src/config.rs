@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `EXECTRACE_OUT` | the file to write; `%p` is the process id | none: nothing is recorded |
 //! | `EXECTRACE_HEAP` | `off`, `curve`, `sampled`, `sampled:BYTES`, `exact` | `curve` |
-//! | `EXECTRACE_MALLOC` | `mimalloc`: in place of the program's own allocator, from the constructor on | `own` |
+//! | `EXECTRACE_MALLOC` | `mimalloc`: in place of the program's own allocator, if it is in this library | `own` |
 //! | `EXECTRACE_BLOCKING`, `EXECTRACE_SYSCALLS` | `0` or `1` | `1` |
 //! | `EXECTRACE_CPU_HZ` | CPU samples of a thread per second of its CPU time, 0 for none | 100 |
 //! | `EXECTRACE_STACK_DEPTH` | the most frames of a stack | 64 |
@@ -43,6 +43,7 @@ pub(crate) struct Config {
     /// Whether recording waits for a command.
     pub(crate) paused: bool,
     /// Whether the program gets another allocator than its own.
+    #[cfg_attr(not(feature = "mimalloc"), expect(dead_code, reason = "then it never does"))]
     pub(crate) mimalloc: bool,
     /// How much of the trace is kept; all, if it does not say.
     pub(crate) flight: Option<u64>,
@@ -118,7 +119,11 @@ impl Config {
         };
         let mimalloc = match text("EXECTRACE_MALLOC")?.as_deref() {
             None | Some("own") => false,
-            Some("mimalloc") => true,
+            Some("mimalloc") if cfg!(feature = "mimalloc") => true,
+            Some("mimalloc") => {
+                let other = "`exectrace record --mimalloc --print-library` says which one has it";
+                return Err(format!("EXECTRACE_MALLOC: mimalloc is not in this library; {other}"));
+            }
             Some(other) => return Err(format!("EXECTRACE_MALLOC: {other}: expected own or mimalloc")),
         };
         let control = match env::var_os("EXECTRACE_CTL").filter(|path| !path.is_empty()) {

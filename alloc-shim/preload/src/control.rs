@@ -9,8 +9,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
 use exectrace::__preload as guest;
 
@@ -24,16 +23,20 @@ const PATIENCE_SECONDS: libc::time_t = 1;
 const PART_BYTES: usize = 256;
 const LINE_BYTES_MAX: usize = 8 << 10;
 
-/// Where to listen. Set before the thread is made.
-static PATH: OnceLock<PathBuf> = OnceLock::new();
+/// Where to listen. Set before the thread is made; another one in the child of a fork. A path that is there stays there.
+static PATH: AtomicPtr<PathBuf> = AtomicPtr::new(core::ptr::null_mut());
+
+fn path() -> Option<&'static Path> {
+    // SAFETY: null, or a path that was left there for good.
+    unsafe { PATH.load(Ordering::Acquire).as_ref() }.map(PathBuf::as_path)
+}
 /// What has become of that: 0 nothing yet, 1 it listens, else an error number, negative.
 static READY: AtomicI32 = AtomicI32::new(0);
 
 /// Listens on `path`. `Err` says why that cannot be.
 pub(crate) fn begin(path: PathBuf) -> Result<(), String> {
     READY.store(0, Ordering::Relaxed);
-    // In the child of a fork the thread of the parent is not there; its path is another one.
-    let path = PATH.get_or_init(|| path).clone();
+    PATH.store(Box::into_raw(Box::new(path.clone())), Ordering::Release);
     let wrong = |why: String| Err(format!("cannot listen on {}: {why}", path.display()));
     if path.as_os_str().as_bytes().contains(&0) || path.file_name().is_none() {
         return wrong("not a path".to_owned());
@@ -63,7 +66,7 @@ fn pause() {
 
 /// The thread.
 fn serve() {
-    let Some(path) = PATH.get() else { return };
+    let Some(path) = path() else { return };
     // Where that cannot be had, the socket has a high number in the program's table.
     let own = guest::own_descriptors(None);
     let socket = match listen(path, own) {
@@ -205,7 +208,7 @@ fn listen(path: &Path, own: bool) -> Result<i32, i32> {
 
 /// Removes the socket: at the process's end.
 pub(crate) fn end() {
-    let Some(path) = PATH.get().filter(|_| READY.load(Ordering::Acquire) == 1) else { return };
+    let Some(path) = path().filter(|_| READY.load(Ordering::Acquire) == 1) else { return };
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return };
     let at = path.as_ptr().expose_provenance();
     // SAFETY: a terminated path.

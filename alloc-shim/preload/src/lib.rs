@@ -16,6 +16,7 @@ mod arena;
 mod config;
 mod control;
 mod malloc;
+#[cfg(feature = "mimalloc")]
 mod mimalloc;
 mod next;
 mod process;

@@ -7,6 +7,7 @@ use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_int, c_void};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::*};
 
+#[cfg(feature = "mimalloc")]
 use crate::mimalloc;
 
 type Ptr = *mut c_void;
@@ -136,6 +137,7 @@ pub(crate) fn early_bytes(at: Ptr) -> usize {
 /// Puts mimalloc in the place of the program's allocator, for all that is allocated from here on.
 ///
 /// Blocks that are there go back to where they came from. So the functions that take a block come first.
+#[cfg(feature = "mimalloc")]
 pub(crate) fn swap() {
     find();
     let to = |next: &Next, f: *const ()| next.at.store(f.cast_mut().cast(), Release);

@@ -15,7 +15,6 @@ use exectrace::__preload as guest;
 use crate::arena::ARENA;
 use crate::config::{Config, STARTED};
 use crate::control;
-use crate::next;
 use crate::sink::{self, Sink};
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
@@ -90,8 +89,9 @@ pub(crate) extern "C" fn begin() {
                 None => config.parent.is_none_or(|only| only == parent),
             };
             if wanted {
+                #[cfg(feature = "mimalloc")]
                 if config.mimalloc {
-                    next::swap();
+                    crate::next::swap();
                 }
                 begin_process(config);
             }

@@ -4,6 +4,7 @@
 //! to a directory beside the output while it runs ([`spool`]); names are found, and the trace is put together, when it has ended.
 
 pub mod control;
+mod events;
 pub mod library;
 pub mod program;
 mod run;
@@ -77,7 +78,8 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     flight: Option<u64>,
     /// Take a snapshot when this happens: `rss=SIZE`, `growth=SIZE/s`, `cgroup=PERCENT` of the control group's memory limit,
-    /// `cgroup-events`, `psi=PERCENT` of the time waited for memory, `signal` (SIGUSR2 to this command). May be given often
+    /// `cgroup-events`, `psi=PERCENT` of the time waited for memory, `signal` (SIGUSR2 to this command), `region=TIME`,
+    /// `syscall=TIME` or `gc-pause=TIME` that one of those took longer than (`100ms`), `alloc-failure`. May be given often
     #[arg(long, value_name = "CONDITION", value_parser = Condition::parse)]
     on: Vec<Condition>,
     /// Listen on this socket for `exectrace ctl`, which starts and stops, takes snapshots, and says how things are. The second trace of
@@ -126,7 +128,7 @@ fn heap(text: &str) -> Result<String, String> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
-    let library = library::path(args.library.as_deref())?;
+    let library = library::path(args.library.as_deref(), args.mimalloc)?;
     if args.print_library {
         let mut out = Output::stdout();
         out.line(format_args!("{}", library.display()));
