@@ -8,7 +8,7 @@
 //! loses more. The file's blocks are reserved before they are touched, so that a full disk is an error and not a signal.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::{modules, stacks, string_table, thread};
 use crate::format::black_box::{JOURNAL_AT, JOURNAL_BYTES, MAGIC, SLABS_AT, entry, word};
@@ -63,20 +63,26 @@ pub(crate) fn needs_file() -> bool {
     FILE.load(Ordering::Relaxed) >= 0
 }
 
+/// Whether children find [`AT`] null of themselves.
+static IS_OF_PROCESS: AtomicBool = AtomicBool::new(false);
+
 /// See [`OfProcess`].
 pub(crate) fn keep_from_children() {
-    AT.keep_from_children();
+    IS_OF_PROCESS.store(AT.keep_from_children(), Ordering::Relaxed);
 }
 
 /// Begins a box in `file`, an empty file that is open for reading and writing, with room for `slabs` bytes of buffers. False if that
 /// cannot be. The file stays open until [`close`] if it [is needed](needs_file).
 pub(crate) fn open(file: i32, slabs: usize, minor: u32) -> bool {
     let Some((device, inode)) = pages::file_identity(file) else { return false };
-    let bytes = pages::round_up(SLABS_AT + slabs);
+    // A pool has at least 1 MiB.
+    let bytes = pages::round_up(SLABS_AT + slabs.max(1 << 20));
     let spare = &SPARE[TURN.fetch_add(1, Ordering::Relaxed) % 2];
     let over = NonNull::new(spare.0.load(Ordering::Relaxed)).filter(|_| spare.1.load(Ordering::Relaxed) == bytes);
-    // SAFETY: the mapping of the box before the last, which is closed; only who is late by a whole trace writes there.
-    let Some(at) = (unsafe { pages::map_file(file, bytes, over.map(NonNull::cast)) }) else { return false };
+    let alone = IS_OF_PROCESS.load(Ordering::Relaxed);
+    // SAFETY: the mapping of the box before the last, which is closed; only who is late by a whole trace writes there. A child that
+    // does not inherit it finds no box.
+    let Some(at) = (unsafe { pages::map_file(file, bytes, over.map(NonNull::cast), alone) }) else { return false };
     spare.0.store(at.as_ptr().cast(), Ordering::Relaxed);
     spare.1.store(bytes, Ordering::Relaxed);
     BYTES.store(bytes, Ordering::Relaxed);

@@ -74,12 +74,13 @@ pub(crate) unsafe fn unmap(at: NonNull<u8>, bytes: usize, align: usize) {
     unsafe { imp::unmap(at, bytes, align) }
 }
 
-/// Maps the first `bytes` of a file, which becomes so long, shared with whoever else maps it, but with no children: in place of the
-/// mapping of as many bytes at `over`, if there is one. `None` if the system refuses any of it.
+/// Maps the first `bytes` of a file, which becomes so long, shared with whoever else maps it: in place of the mapping of as many bytes
+/// at `over`, if there is one. With `alone` children do not inherit the mapping. `None` if the system refuses any of it.
 ///
 /// # Safety
-/// A mapping at `over` is one of ours, and who still uses it minds neither what he finds nor that it is gone.
-pub(crate) unsafe fn map_file(file: i32, bytes: usize, over: Option<NonNull<u8>>) -> Option<NonNull<u8>> {
+/// A mapping at `over` is one of ours, and who still uses it minds neither what he finds nor that it is gone. With `alone`, no child
+/// touches it.
+pub(crate) unsafe fn map_file(file: i32, bytes: usize, over: Option<NonNull<u8>>, alone: bool) -> Option<NonNull<u8>> {
     #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     {
         // A file beyond the limit is a signal, which the program would not expect.
@@ -103,13 +104,16 @@ pub(crate) unsafe fn map_file(file: i32, bytes: usize, over: Option<NonNull<u8>>
         if r < 0 {
             return None;
         }
-        // SAFETY: the mapping of above. If it fails, a child keeps the file's blocks for as long as it lives, and no more.
-        unsafe { super::raw::syscall6(libc::SYS_madvise, [r as usize, bytes, libc::MADV_DONTFORK as usize, 0, 0, 0]) };
+        if alone {
+            let args = [r as usize, bytes, libc::MADV_DONTFORK as usize, 0, 0, 0];
+            // SAFETY: the mapping of above. If it fails, a child keeps the file's blocks for as long as it lives, and no more.
+            unsafe { super::raw::syscall6(libc::SYS_madvise, args) };
+        }
         NonNull::new(core::ptr::with_exposed_provenance_mut(r as usize))
     }
     #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
     {
-        let _ = (file, bytes, over);
+        let _ = (file, bytes, over, alone);
         None
     }
 }

@@ -113,9 +113,10 @@ fn begin_process(config: &Config) {
     {
         complain(&why);
     }
-    if !config.paused {
-        // That is said already, if it failed.
-        let _ = start(config);
+    if !config.paused
+        && let Err(why) = start(config)
+    {
+        complain(&why);
     }
 }
 
@@ -127,6 +128,7 @@ extern "C" fn fork_ended() {
     ARENA.unlock();
 }
 
+/// `Err` says why not; it is for whoever asked, who may not be the program: nothing is said here.
 fn start(config: &Config) -> Result<(), String> {
     let pid = guest::process_id();
     match sink(config, pid).and_then(|sink| start_into(config, sink)) {
@@ -137,11 +139,7 @@ fn start(config: &Config) -> Result<(), String> {
             RECORDED.store(pid, Ordering::Release);
             Ok(())
         }
-        Err(e) => {
-            let why = format!("cannot record to {}: {e}", config.path(pid, 0).display());
-            complain(&why);
-            Err(why)
-        }
+        Err(e) => Err(format!("cannot record to {}: {e}", config.path(pid, 0).display())),
     }
 }
 

@@ -133,6 +133,8 @@ pub(super) struct Watch {
     over: AtomicBool,
     /// The kernel's id of the thread that waits.
     thread: AtomicU32,
+    /// How many allocations had failed when it began.
+    failed_before: u64,
 }
 
 #[derive(Debug, Default)]
@@ -173,6 +175,7 @@ impl Hunter {
             taken: Mutex::default(),
             over: AtomicBool::new(false),
             thread: AtomicU32::new(0),
+            failed_before: FAILED.load(Ordering::Relaxed),
         });
         WANTS_FAILED.store(failures, Ordering::Relaxed);
         let arg = Arc::into_raw(watch.clone());
@@ -225,7 +228,7 @@ extern "C" fn main(arg: *mut c_void) -> *mut c_void {
     let watch = unsafe { Arc::from_raw(arg.cast_const().cast::<Watch>()) };
     watch.thread.store(os::id(), Ordering::Relaxed);
     if let Some(internal) = Internal::enter() {
-        let mut failed = FAILED.load(Ordering::Relaxed);
+        let mut failed = watch.failed_before;
         while !watch.over.load(Ordering::Acquire) {
             BELL.wait(IDLE);
             let found = lock(&watch.found).take();
