@@ -38,14 +38,20 @@ fn is_at_a_terminal() -> bool {
     foreground.is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
-/// Runs the program and waits for its end; with `all` also for that of the processes that it has left behind.
-pub fn to_its_end(command: &mut Command, all: bool, watch: Option<(Plan, Spool)>) -> io::Result<Ended> {
+/// Runs the program and waits for its end; with `all` also for that of the processes that it has left behind. Tells `begun` its process.
+pub fn to_its_end(
+    command: &mut Command,
+    all: bool,
+    watch: Option<(Plan, Spool)>,
+    begun: &dyn Fn(u32),
+) -> io::Result<Ended> {
     if all {
         // What outlives its parent becomes our child, which can be waited for.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     }
     let mut child = command.spawn()?;
     let process = child.id();
+    begun(process);
     // Only now, so that the program has the dispositions that this command was given.
     let mut signals = Signals::new(FOR_THE_PROGRAM.iter().chain(&FROM_THE_TERMINAL))?;
     let handle = signals.handle();
