@@ -44,7 +44,8 @@ python=$(python3 -c 'import sys; print(sys.executable)' 2> /dev/null)
 python_tests() {
     "${RUN[@]}" "$python" -m test -v --timeout 600 "$@" > out 2>&1
     local code=$?
-    grep -aE '^test[a-z_A-Z0-9]* \(.*\.\.\. (ok|FAIL|ERROR|skipped|expected failure)' out | sed 's/ \.\.\. skipped.*/ ... skipped/' | sort -u
+    # A test with a description has its verdict on the description's line.
+    grep -aE ' \.\.\. (ok|FAIL|ERROR|skipped.*|expected failure)$' out | sed 's/ \.\.\. skipped.*/ ... skipped/' | sort -u
     return $code
 }
 version_python_json() { version_python; }
