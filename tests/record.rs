@@ -180,6 +180,21 @@ assert os.waitpid(pid, 0)[1] == 3 << 8
 }
 
 #[test]
+fn a_process_ends_with_its_last_thread_though_ours_goes_on() {
+    let scratch = Scratch::new("record-last-thread");
+    let trace = scratch.path("l.trace");
+    // Many times: threads that end together must not each take another for the last.
+    for _ in 0..20 {
+        let mut command = Command::new("timeout");
+        command.args(["60", env!("CARGO_BIN_EXE_exectrace"), "record", "--quiet", "--follow", "-o"]);
+        let out = command.arg(&trace).arg("--").arg(program()).arg("last_thread").output().expect("timeout");
+        assert_eq!(out.status.code(), Some(0), "{out:?}");
+    }
+    accepted(&trace);
+    assert_eq!(files(trace.parent().expect("a directory")).len(), 1 + 20, "the program's, and each child's");
+}
+
+#[test]
 fn a_program_that_closes_everything_is_recorded_on() {
     let scratch = Scratch::new("record-close");
     for how in ["0", "1", "2", "3", "4", "5", "6"] {
@@ -249,7 +264,15 @@ fn children_have_traces_of_their_own_if_they_are_followed() {
 
 #[test]
 fn a_signal_to_the_recorder_is_the_programs() {
+    // The second is one that a terminal would have sent to the program as well. A process manager does not.
+    for signal in [libc::SIGTERM, libc::SIGQUIT] {
+        signalled(signal);
+    }
+}
+
+fn signalled(signal: i32) {
     use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
     let scratch = Scratch::new("record-signal");
     let trace = scratch.path("s.trace");
     let mut child = exectrace()
@@ -258,6 +281,7 @@ fn a_signal_to_the_recorder_is_the_programs() {
         .arg("--")
         .arg(program())
         .arg("signal")
+        .process_group(0)
         .stdout(Stdio::piped())
         .spawn()
         .expect("exectrace");
@@ -266,8 +290,8 @@ fn a_signal_to_the_recorder_is_the_programs() {
     assert_eq!(line, "ready\n");
     // The handlers are in place a moment after the program was started. Until then the signal ends the recorder, which the loop sees.
     // SAFETY: a signal to our own child.
-    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
-    assert_eq!(child.wait().expect("its end").code(), Some(128 + libc::SIGTERM));
+    unsafe { libc::kill(child.id() as i32, signal) };
+    assert_eq!(child.wait().expect("its end").code(), Some(128 + signal));
     accepted(&trace);
 }
 
