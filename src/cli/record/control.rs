@@ -225,11 +225,14 @@ impl Shared {
         for answer in std::iter::once(&own).chain(&others) {
             let Some(raw) = self.raw(answer) else { continue };
             let is_main = answer["process"].as_u64() == main;
-            let path = if is_main { done.numbers.next(&self.output) } else { self.beside(&raw) };
+            let path = match is_main {
+                true => done.numbers.next(&self.output),
+                false => done.numbers.next_of(raw.process, &self.output),
+            };
             match self.spool.finish_one(&raw, &path, &mut symbolizer) {
                 Ok(None) => {}
                 Ok(Some(_)) => {
-                    done.numbers.0 += u32::from(is_main);
+                    done.numbers.used((!is_main).then_some(raw.process));
                     traces.push(path);
                 }
                 Err(e) => return Err(format!("{}: {e}", path.display())),
@@ -286,13 +289,6 @@ impl Shared {
         let path = Path::new(answer["file"].as_str()?);
         let process = u32::try_from(answer["process"].as_u64()?).ok()?;
         self.spool.raws().ok()?.into_iter().find(|raw| raw.process == process && raw.path == path)
-    }
-
-    /// The trace of a process that the program has started.
-    fn beside(&self, raw: &Raw) -> PathBuf {
-        let stem = self.output.file_stem().unwrap_or_default().to_string_lossy().replace("%n", "");
-        let program = if raw.program == 0 { String::new() } else { format!(".{}", raw.program) };
-        self.output.with_file_name(format!("{stem}.{}{program}.trace", raw.process))
     }
 }
 

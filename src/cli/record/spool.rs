@@ -13,6 +13,7 @@
 use crate::outcome::Failure;
 use exectrace::format::header::HEADER_BYTES;
 use exectrace::rewrite::{self, Binaries, Parts, Symbolizer};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -52,25 +53,46 @@ pub struct Finished {
     pub trouble: Option<String>,
 }
 
-/// Numbers the traces of a program that is started and stopped: how many there are.
+/// Numbers the traces of a program that is started and stopped: how many there are, of itself and of each process that it started.
 #[derive(Debug, Default)]
-pub struct Numbers(pub u32);
+pub struct Numbers {
+    own: u32,
+    others: HashMap<u32, u32>,
+}
 
 impl Numbers {
-    /// The next file: with the number in place of `%n`, or behind the name from the second on.
+    /// The next file of the program itself: with the number in place of `%n`, or behind the name from the second on.
     pub fn next(&self, output: &Path) -> PathBuf {
-        let n = self.0 + 1;
+        let n = self.own + 1;
         let name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.contains("%n") {
             return output.with_file_name(name.replace("%n", &n.to_string()));
         }
-        if n == 1 {
-            return output.to_owned();
-        }
-        let stem = output.file_stem().unwrap_or_default().to_string_lossy();
-        let extension = output.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-        output.with_file_name(format!("{stem}.{n}{extension}"))
+        if n == 1 { output.to_owned() } else { numbered(output, &format!(".{n}")) }
     }
+
+    /// The next file of a process that the program started.
+    pub fn next_of(&self, process: u32, output: &Path) -> PathBuf {
+        match self.others.get(&process) {
+            None | Some(0) => numbered(output, &format!(".{process}")),
+            Some(n) => numbered(output, &format!(".{process}.{}", n + 1)),
+        }
+    }
+
+    /// That file is there: of the program itself, or of another process.
+    pub fn used(&mut self, other: Option<u32>) {
+        match other {
+            None => self.own += 1,
+            Some(process) => *self.others.entry(process).or_default() += 1,
+        }
+    }
+}
+
+/// `app.trace` with something before its extension, and without the place for a number.
+fn numbered(output: &Path, what: &str) -> PathBuf {
+    let stem = output.file_stem().unwrap_or_default().to_string_lossy().replace("%n", "");
+    let extension = output.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+    output.with_file_name(format!("{stem}{what}{extension}"))
 }
 
 /// What a process left.
@@ -149,10 +171,10 @@ impl Spool {
         for (i, raw) in raws.iter().enumerate() {
             // The last program that a process executed is the one that was meant.
             let is_last = raws.get(i + 1).is_none_or(|next| next.process != raw.process);
-            let numbers = numbers.as_mut().filter(|_| raw.process == main);
             let is_main = raw.process == main && (is_last || numbers.is_some());
             let path = match &numbers {
-                Some(numbers) => numbers.next(output),
+                Some(numbers) if is_main => numbers.next(output),
+                Some(numbers) => numbers.next_of(raw.process, output),
                 None => name(output, raw, is_main, is_last),
             };
             match finish(raw, &path, &mut symbolizer, false) {
@@ -164,8 +186,8 @@ impl Spool {
                     done.push(Finished { path, is_main, trouble });
                 }
             }
-            if let Some(numbers) = numbers {
-                numbers.0 += 1;
+            if let Some(numbers) = &mut numbers {
+                numbers.used((!is_main).then_some(raw.process));
             }
         }
         if !kept {
@@ -322,11 +344,14 @@ mod tests {
 
     #[test]
     fn files_of_one_program_are_numbered() {
-        let next = |n: u32, output: &str| Numbers(n).next(Path::new(output)).display().to_string();
+        let numbers = |n| Numbers { own: n, others: HashMap::from([(7, n)]) };
+        let next = |n: u32, output: &str| numbers(n).next(Path::new(output)).display().to_string();
         assert_eq!(next(0, "/a/b.trace"), "/a/b.trace");
         assert_eq!(next(1, "/a/b.trace"), "/a/b.2.trace");
         assert_eq!(next(1, "b"), "b.2");
         assert_eq!(next(0, "/%n/b-%n.trace"), "/%n/b-1.trace");
         assert_eq!(next(11, "b-%n.trace"), "b-12.trace");
+        let of = |n: u32, output: &str| numbers(n).next_of(7, Path::new(output)).display().to_string();
+        assert_eq!([of(0, "b.trace"), of(1, "b.trace"), of(2, "b%n")], ["b.7.trace", "b.7.2.trace", "b.7.3"]);
     }
 }

@@ -30,7 +30,7 @@ pub enum Trigger {
     Region(Duration),
     /// A system call took longer than this.
     Syscall(Duration),
-    /// A collector stopped the world for longer than this.
+    /// A collector stopped the world for longer than this. A pause that goes on over the end of a generation counts by its parts.
     GcPause(Duration),
     /// An allocation failed: [`Alloc`](crate::Alloc) had no memory to give.
     AllocationFailure,
