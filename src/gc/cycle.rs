@@ -259,8 +259,11 @@ impl Heap {
     /// Marks until nothing is left (`true`), or as [`Marker::drain`] does for less: all that can be reached, and then
     /// what is to be finalized.
     pub(super) fn mark_all(&self, budget: usize, deadline: Option<u64>) -> bool {
+        let in_one_go = budget == usize::MAX && deadline.is_none();
         loop {
-            if !self.marker.borrow_mut().drain(budget, deadline) {
+            if in_one_go && self.config.mark_threads > 1 {
+                self.drain_together();
+            } else if !self.marker.borrow_mut().drain(budget, deadline) {
                 return false;
             }
             match self.finalize(deadline.is_some() || budget != usize::MAX) {

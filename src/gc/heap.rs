@@ -15,6 +15,7 @@ use super::pacer::{Pacer, Settings};
 use super::pool::Pool;
 use super::root::Roots;
 use super::stats::{Durations, HeapStats, TypeStats};
+use super::team::Team;
 use super::type_info::{Fixed, TypeInfo};
 use super::types::{TypeSlot, Types, hash};
 use core::cell::{Cell, RefCell};
@@ -101,6 +102,8 @@ pub(super) struct Heap {
     pub(super) types: RefCell<Types>,
     pub(super) pool: RefCell<Pool>,
     pub(super) marker: RefCell<Marker>,
+    /// The threads that help it, once they were needed.
+    pub(super) team: RefCell<Option<Team>>,
     pub(super) roots: Roots,
     /// The arena's root object.
     pub(super) root: Cell<Option<(NonNull<u8>, &'static TypeInfo)>>,
@@ -148,6 +151,7 @@ impl Heap {
             types: RefCell::new(Types::new()),
             pool: RefCell::new(pool),
             marker: RefCell::new(Marker::new()),
+            team: RefCell::new(None),
             roots: Roots::new()?,
             root: Cell::new(None),
             config,
@@ -368,7 +372,6 @@ impl Heap {
             }
         }
         block.hot().queued.set(QUEUED_NOT);
-        block.hot().pending.set(0);
         block.refresh(self.epoch.get());
         for group in block.groups() {
             group.alloc.set(0);
