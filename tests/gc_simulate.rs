@@ -61,5 +61,12 @@ fn what_a_load_costs_under_a_collector() {
         (number(&limited[0], "cycles"), number(&limited[0], "peak_bytes")),
         (cycles[2], number(&rows[2], "peak_bytes"))
     );
+    // One below what is alive does not bring the program to a stand: half of the time is the program's.
+    let tight = simulate(&path, &["--gc-percent", "100", "--memory-limit", "4MiB"]);
+    let share = number(&tight[0], "gc_ns") / number(&tight[0], "duration_ns");
+    assert!((0.2..0.6).contains(&share), "{share} of the time is the collector's");
+    let spiral = (CHURN / (256 << 10)) as f64;
+    assert!(number(&tight[0], "cycles") < spiral / 4.0, "{} cycles", tight[0]["cycles"]);
+    assert!(number(&tight[0], "cycles") > cycles[1] / 2.0 && number(&tight[0], "peak_bytes") > LIVE as f64);
     fs::remove_file(path).unwrap();
 }

@@ -123,12 +123,12 @@ fn with_signals_blocked<R>(f: impl FnOnce() -> R) -> R {
 
 /// Names the calling thread for `ps`, `top` and debuggers.
 pub(crate) fn set_own_name(name: &core::ffi::CStr) {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     // SAFETY: PR_SET_NAME reads a C string of at most 16 bytes and cuts a longer one.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, name.as_ptr())
     };
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", not(miri))))]
     let _ = name;
 }
 
