@@ -19,6 +19,8 @@ pub const GC_SIMULATE_SCHEMA: &str = "exectrace.gc-simulate/1";
 const QUANTUM_BYTES: u64 = 32 << 10;
 /// What may be allocated between two cycles at least.
 const ROOM_BYTES_MIN: u64 = 256 << 10;
+/// What counts as alive at least, for the way that a cycle is given.
+const LIVE_BYTES_MIN: u64 = 1 << 20;
 /// The most bytes to mark for one allocated, and the least of a step.
 const ASSIST_RATIO_MAX: u64 = 12;
 const ASSIST_BYTES_MIN: u64 = 64 << 10;
@@ -282,7 +284,7 @@ impl Collector {
             }
         }
         self.goal = goal.max(self.base.saturating_add(least));
-        let way = self.goal - self.base;
+        let way = (self.goal - self.base).min(self.base.max(LIVE_BYTES_MIN));
         let left = (room / 2).clamp(way / 4, way / 8 * 3);
         self.trigger = if s.incremental { self.goal - left } else { self.goal };
     }

@@ -13,7 +13,7 @@
 //! 4. `live < trigger <= goal`. A cycle that marks in one go begins at the goal. One that marks in steps leaves as much of
 //!    the way to it as the program allocates in half of the time that the last cycle's marking took, so that the program
 //!    keeps a third of the time while a cycle marks; but at least 1/4 of the way, and at most 3/8, since what is allocated
-//!    while a cycle marks stays until the next. A cycle that could begin only when less than 1/8 of the way was left, for want of a safepoint, aims at 5/4 of the heap's size instead.
+//!    while a cycle marks stays until the next; for the same reason a way longer than `live` counts as `live`. A cycle that could begin only when less than 1/8 of the way was left, for want of a safepoint, aims at 5/4 of the heap's size instead.
 //! 5. An allocation of `a` bytes owes `a * work left / way left to the goal` bytes of marking, at most
 //!    [`ASSIST_RATIO_MAX`] times `a`, to be paid when it is worth a step. The work is supposed to be the same part of the
 //!    heap as in the last cycle, and an eighth more; if it is more than that, up to all of the heap, the rest is owed as the
@@ -27,6 +27,8 @@ use super::observer::Reason;
 pub(super) const HEAP_BYTES_MIN_DEFAULT: usize = 4 << 20;
 /// The least that may be allocated between two cycles: 8 refills.
 const ROOM_BYTES_MIN: usize = 256 << 10;
+/// Less than this is alive in no program that matters here, for the way that a cycle is given.
+const LIVE_BYTES_MIN: usize = 1 << 20;
 /// The most bytes to mark for one byte allocated: the prototype's figure, above which single assists became longer than
 /// the pause target.
 const ASSIST_RATIO_MAX: usize = 12;
@@ -121,7 +123,7 @@ impl Pacer {
             }
         }
         self.goal = goal.max(self.live.saturating_add(room));
-        let way = self.goal - self.live;
+        let way = (self.goal - self.live).min(self.live.max(LIVE_BYTES_MIN));
         let left = (self.room_for_time / 2).clamp(way / 4, way / 8 * 3);
         self.trigger = if incremental { self.goal - left } else { self.goal };
     }
@@ -242,6 +244,9 @@ mod tests {
         assert_eq!(trigger(30_000_000, 500_000_000), 128 - 16);
         assert_eq!(trigger(30_000_000, 1_400_000_000), 128 - 21);
         assert_eq!(trigger(30_000_000, 8_000_000_000), 128 - 24);
+        // At 400 % the way is 256 MiB, but what may be allocated meanwhile is no more.
+        let far = after(Settings { gc_percent: Some(400), ..settings() }, 64 * MIB, 0, 30_000_000, 8_000_000_000);
+        assert_eq!(far.trigger / MIB, 320 - 24);
     }
 
     #[test]
