@@ -6,7 +6,8 @@
 //! built the command is complete but for `record`, which then says so. `EXECTRACE_EMBED_PRELOAD=0` leaves it out.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// What the library is made of, besides its own directory.
@@ -35,10 +36,12 @@ fn main() {
     for source in SOURCES {
         println!("cargo:rerun-if-changed={source}");
     }
-    match build() {
-        Ok(library) => {
+    // The second differs in one crate: the others are built once.
+    match build(None).and_then(|library| Ok((library, build(Some("mimalloc"))?))) {
+        Ok((library, with_mimalloc)) => {
             println!("cargo:rustc-cfg=embedded_preload");
             println!("cargo:rustc-env=EXECTRACE_PRELOAD_BUILT={}", library.display());
+            println!("cargo:rustc-env=EXECTRACE_PRELOAD_MIMALLOC_BUILT={}", with_mimalloc.display());
         }
         Err(why) => println!("cargo:warning=`exectrace record` will need its library from elsewhere: {why}"),
     }
@@ -54,14 +57,16 @@ fn is_wanted() -> bool {
         && !is("EXECTRACE_EMBED_PRELOAD", &["0"])
 }
 
-fn build() -> Result<PathBuf, String> {
+/// Builds the library with a feature of its package, or without.
+fn build(feature: Option<&str>) -> Result<PathBuf, String> {
     let variable = |name: &str| env::var_os(name).ok_or_else(|| format!("{name} is not set"));
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let manifest = root.join("alloc-shim/preload/Cargo.toml");
     if !manifest.is_file() {
         return Err("the library's package is not here".to_owned());
     }
-    let target_dir = Path::new(&variable("OUT_DIR")?).join("preload");
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let target_dir = out.join("preload");
     let target = variable("TARGET")?;
     let mut cargo = Command::new(variable("CARGO")?);
     // What cargo tells this script is not meant for another cargo; wrappers, flags and the job server are.
@@ -80,12 +85,16 @@ fn build() -> Result<PathBuf, String> {
         .arg(&target)
         .arg("--target-dir")
         .arg(&target_dir)
+        .args(feature.iter().flat_map(|feature| ["--features", feature]))
         .args(settings.iter().flat_map(|setting| ["--config", setting]))
         .status()
         .map_err(|e| format!("cargo does not run: {e}"))?;
     let library = target_dir.join(target).join("release/libexectrace_preload.so");
-    match status.success() && library.is_file() {
-        true => Ok(library),
-        false => Err(format!("its build failed ({status})")),
+    if !status.success() || !library.is_file() {
+        return Err(format!("its build failed ({status})"));
     }
+    // The next one has the same name.
+    let kept = out.join(format!("preload-{}.so", feature.unwrap_or("own")));
+    fs::copy(&library, &kept).map_err(|e| format!("{}: {e}", kept.display()))?;
+    Ok(kept)
 }

@@ -68,6 +68,7 @@ fn reading(table: &mut Table, trace: &Path, go: Option<&Go>) {
     let bytes = std::fs::metadata(trace).expect("a trace").len();
     let mut rivals: Vec<Rival<'_>> = vec![
         Rival::new("exectrace, 1 thread", || here("one", trace)),
+        Rival::new("exectrace, reading ahead", || here("ahead", trace)),
         Rival::new("exectrace, threads", || here("threads", trace)),
         Rival::new("exectrace check", || {
             let run = run(Command::new(env!("CARGO_BIN_EXE_exectrace")).arg("check").arg(trace));
@@ -229,7 +230,11 @@ fn here(how: &str, trace: &Path) -> Measured {
 /// What that process does.
 fn read_here(how: &str, trace: &str) {
     let file = File::open(trace).expect("a trace");
-    let reader = if how == "threads" { Reader::threaded(file) } else { Reader::new(file) };
+    let reader = match how {
+        "threads" => Reader::threaded(file),
+        "ahead" => Reader::read_ahead(file),
+        _ => Reader::new(file),
+    };
     let mut reader = reader.expect("a header");
     let mut events = 0;
     while let Some(block) = reader.next_block().expect("a valid trace") {

@@ -119,7 +119,7 @@ mod door {
     pub use crate::hook::user::log_fmt as __log_fmt;
     pub use crate::hook::user::{Region, Task, log, with_region};
     pub use crate::record::allocations::Allocations;
-    pub use crate::record::flight::{Flight, FlightRecorder, Snapshot};
+    pub use crate::record::flight::{Fired, Flight, FlightRecorder, Snapshot, Trigger};
     pub use crate::record::tracer::{StartError, Stats, StopError, Symbolize, Tracer};
 
     use crate::record;

@@ -682,12 +682,11 @@ fn thread_cpu() -> Duration {
     Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
 }
 
-#[test]
-fn cpu_samples_come_a_hundred_a_second_and_name_the_function() {
-    let _turn = turn();
+/// CPU samples in the trace of a thread that does this: how many there are, and how many in `the_busy_function`.
+fn samples_of(f: impl FnOnce() + Send + 'static) -> (u32, u32) {
     let to = Memory::new();
     Tracer::new().start(to.clone()).expect("start");
-    thread::spawn(|| the_busy_function(Duration::from_secs(1))).join().expect("join");
+    thread::spawn(f).join().expect("join");
     exectrace::stop().expect("stop");
     let trace = to.bytes();
     check(&trace);
@@ -695,13 +694,35 @@ fn cpu_samples_come_a_hundred_a_second_and_name_the_function() {
     let (mut all, mut named) = (0, 0);
     while let Some(ev) = reader.next_event().expect("a good trace") {
         if ev.wire == Kind::CPUSample {
-            let frames: Vec<_> = ev.stack().frames().map(|f| f.func.to_owned()).collect();
-            if frames.iter().any(|f| f.contains("the_busy_function")) {
-                named += 1;
-            }
+            named += u32::from(ev.stack().frames().any(|f| f.func.contains("the_busy_function")));
             all += 1;
         }
     }
+    (all, named)
+}
+
+#[test]
+fn cpu_samples_come_a_hundred_a_second_and_name_the_function() {
+    let _turn = turn();
+    let (all, named) = samples_of(|| _ = the_busy_function(Duration::from_secs(1)));
     assert!((80..=125).contains(&named), "{named} of {all} samples in a second of CPU time");
     assert!(named * 100 >= all * 80, "{named} of {all} samples name the function");
+}
+
+/// One signal tells of all the periods that have ended meanwhile, as happens on a busy machine.
+#[test]
+fn a_late_signal_stands_for_all_its_periods() {
+    let _turn = turn();
+    let (all, _) = samples_of(|| {
+        // SAFETY: a set of signals of this frame, for this thread.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGPROF);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            the_busy_function(Duration::from_millis(500));
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+        }
+    });
+    assert!((40..=65).contains(&all), "{all} samples in half a second of CPU time");
 }

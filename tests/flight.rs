@@ -4,7 +4,7 @@
 mod support;
 
 use exectrace::read::Reader;
-use exectrace::{FlightRecorder, StartError, StopError, Tracer};
+use exectrace::{Fired, FlightRecorder, StartError, StopError, Tracer, Trigger};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -244,4 +244,168 @@ fn a_storm_of_snapshots_and_dying_threads() {
     assert!(!watchdog.is_finished(), "it took too long");
     watchdog.thread().unpark();
     flight.stop();
+}
+
+/// What a recorder with triggers has done so far.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<Fired>>>);
+
+impl Heard {
+    fn all(&self) -> Vec<Fired> {
+        self.0.lock().expect("no panic").clone()
+    }
+
+    /// Waits for the `n`th.
+    fn wait(&self, n: usize) -> Fired {
+        let end = Instant::now() + Duration::from_secs(120);
+        while self.all().len() < n {
+            assert!(Instant::now() < end, "{:?}", self.all());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.all()[n - 1].clone()
+    }
+}
+
+fn hunting(scratch: &Scratch, triggers: &[Trigger], heard: &Heard) -> FlightRecorder {
+    let heard = heard.clone();
+    let recorder = patient().tracer(Tracer::new().generation_period(Duration::from_millis(10)));
+    let recorder = recorder.snapshots_at(scratch.path("app")).cooldown(Duration::ZERO).keep(2);
+    let recorder = triggers.iter().fold(recorder, |recorder, trigger| recorder.on(*trigger));
+    recorder.then(move |fired| heard.0.lock().expect("no panic").push(fired.clone()))
+}
+
+fn snapshots(scratch: &Scratch) -> Vec<String> {
+    let names = std::fs::read_dir(scratch.path("")).expect("a directory");
+    let mut all: Vec<String> = names.map(|e| e.expect("a file").file_name().to_string_lossy().into_owned()).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn what_took_too_long_leaves_a_snapshot_and_the_worst_are_kept() {
+    let _alone = alone();
+    let (scratch, heard) = (Scratch::new("hunt-regions"), Heard::default());
+    let limit = Duration::from_millis(20);
+    let flight = hunting(&scratch, &[Trigger::Region(limit)], &heard).start().expect("on");
+    // Shorter ones, system calls and messages are nothing to it.
+    exectrace::log("before", "");
+    std::thread::sleep(Duration::from_millis(60));
+    assert_eq!(heard.all(), []);
+    for (i, ms) in [200, 60, 120].into_iter().enumerate() {
+        exectrace::log("round", &i.to_string());
+        exectrace::with_region("long", || std::thread::sleep(Duration::from_millis(ms)));
+        let fired = heard.wait(i + 1);
+        assert_eq!(fired.trigger, Trigger::Region(limit));
+        assert!(fired.score >= ms * 100 / 20, "{fired:?}");
+        if fired.path.exists() {
+            let name = fired.path.file_name().expect("a name").to_string_lossy().into_owned();
+            assert!(name.starts_with(&format!("app.snapshot-region-{:03}", fired.score)), "{name}");
+            let logs = accepted(&std::fs::read(&fired.path).expect("a snapshot"));
+            assert_eq!(logs.last(), Some(&i.to_string()), "it has what it was taken for");
+        }
+    }
+    flight.stop();
+    // Of three the two with the highest scores are left.
+    let mut scores: Vec<u64> = heard.all().iter().map(|fired| fired.score).collect();
+    scores.sort_unstable();
+    let kept = snapshots(&scratch);
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    for score in &scores[1..] {
+        assert!(kept.iter().any(|name| name.contains(&format!("-{score:03}"))), "{scores:?} {kept:?}");
+    }
+    // It is over.
+    exectrace::with_region("long", || std::thread::sleep(Duration::from_millis(60)));
+    assert_eq!(heard.all().len(), 3);
+}
+
+#[test]
+fn system_calls_pauses_and_the_cooldown() {
+    let _alone = alone();
+    let (scratch, heard) = (Scratch::new("hunt-calls"), Heard::default());
+    let limit = Duration::from_millis(15);
+    let triggers = [Trigger::Syscall(limit), Trigger::GcPause(limit)];
+    let flight = hunting(&scratch, &triggers, &heard).start().expect("on");
+    let (mut from, mut to) = io::pipe().expect("a pipe");
+    let read = std::thread::spawn(move || io::Read::read(&mut from, &mut [0]).expect("a byte"));
+    std::thread::sleep(Duration::from_millis(100));
+    to.write_all(b"x").expect("it reads");
+    read.join().expect("no panic");
+    assert_eq!(heard.wait(1).trigger, Trigger::Syscall(limit));
+    let heap = exectrace::hooks::gc::GcHeap::new();
+    heap.stw_begin(exectrace::hooks::gc::Stw::MarkTermination);
+    std::thread::sleep(Duration::from_millis(60));
+    heap.stw_end();
+    assert_eq!(heard.wait(2).trigger, Trigger::GcPause(limit));
+    flight.stop();
+    // With a cool-down the second is not taken.
+    let heard = Heard::default();
+    let recorder = hunting(&scratch, &[Trigger::Region(limit)], &heard).cooldown(Duration::from_secs(3600));
+    let flight = recorder.start().expect("on");
+    for _ in 0..2 {
+        exectrace::with_region("long", || std::thread::sleep(Duration::from_millis(50)));
+        exectrace::flush();
+    }
+    heard.wait(1);
+    exectrace::flush();
+    flight.stop();
+    assert_eq!(heard.all().len(), 1);
+}
+
+#[test]
+fn an_allocation_that_fails_leaves_a_snapshot() {
+    let _alone = alone();
+    let (scratch, heard) = (Scratch::new("hunt-memory"), Heard::default());
+    let flight = hunting(&scratch, &[Trigger::AllocationFailure], &heard).start().expect("on");
+    let huge = std::alloc::Layout::from_size_align(isize::MAX as usize - 100, 8).expect("a layout");
+    // SAFETY: the layout is not empty.
+    assert!(unsafe { std::alloc::alloc(std::hint::black_box(huge)) }.is_null());
+    let fired = heard.wait(1);
+    assert_eq!((fired.trigger, fired.score), (Trigger::AllocationFailure, 100));
+    let logs = accepted(&std::fs::read(&fired.path).expect("a snapshot"));
+    assert_eq!(logs, [format!("{} bytes", isize::MAX as usize - 100)]);
+    flight.stop();
+    assert_eq!(snapshots(&scratch), ["app.snapshot-alloc-failure-100.trace"]);
+}
+
+#[test]
+fn a_panic_has_its_snapshot_before_anybody_catches_it() {
+    let _alone = alone();
+    let (scratch, heard) = (Scratch::new("hunt-panic"), Heard::default());
+    let flight = hunting(&scratch, &[Trigger::Panic], &heard).start().expect("on");
+    exectrace::log("before", "the panic");
+    for n in 1..=2 {
+        assert!(std::panic::catch_unwind(|| panic!("expected by this test")).is_err());
+        // No waiting: the panic itself has waited.
+        assert_eq!(heard.all().len(), n);
+    }
+    let fired = heard.wait(1);
+    let logs = accepted(&std::fs::read(&fired.path).expect("a snapshot"));
+    assert_eq!(logs.last().map(String::as_str), Some("the panic"));
+    flight.stop();
+    assert_eq!(snapshots(&scratch), ["app.snapshot-panic-100-2.trace", "app.snapshot-panic-100.trace"]);
+    assert!(std::panic::catch_unwind(|| panic!("expected by this test")).is_err());
+    assert_eq!(heard.all().len(), 2, "it is over");
+}
+
+/// The program's function may end the recorder itself.
+#[test]
+fn a_recorder_that_is_stopped_by_what_it_calls() {
+    let _alone = alone();
+    let scratch = Scratch::new("hunt-stop");
+    let place: Arc<Mutex<Option<exectrace::Flight>>> = Arc::default();
+    let (inner, done) = (place.clone(), Arc::new(AtomicBool::new(false)));
+    let told = done.clone();
+    let recorder = hunting(&scratch, &[Trigger::Region(Duration::from_millis(5))], &Heard::default());
+    let recorder = recorder.then(move |_| {
+        drop(inner.lock().expect("no panic").take());
+        told.store(true, Ordering::Release);
+    });
+    *place.lock().expect("no panic") = Some(recorder.start().expect("on"));
+    exectrace::with_region("long", || std::thread::sleep(Duration::from_millis(30)));
+    let end = Instant::now() + Duration::from_secs(120);
+    while !done.load(Ordering::Acquire) {
+        assert!(Instant::now() < end, "it is stuck");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    FlightRecorder::new().start().expect("it is off").stop();
 }

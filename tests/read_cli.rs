@@ -1,37 +1,17 @@
 //! The `exectrace` command as its callers see it: exit codes, messages, standard input and output, filters.
 #![cfg(feature = "cli")]
 
+mod cli_support;
 mod read_support;
 
+use cli_support::{error_line, run};
 use read_support::{data_file, scratch, text};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-fn run(args: &[&str], stdin: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_exectrace"))
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("start exectrace");
-    let mut pipe = child.stdin.take().expect("a pipe");
-    std::thread::scope(|s| {
-        // The command may leave before it has read everything.
-        s.spawn(move || pipe.write_all(stdin));
-        child.wait_with_output().expect("wait")
-    })
-}
-
 fn lines(out: &Output) -> Vec<String> {
     String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect()
-}
-
-fn error_line(out: &Output) -> String {
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(text.lines().count(), 1, "one line on standard error: {text}");
-    text.trim().to_owned()
 }
 
 fn annotations() -> String {

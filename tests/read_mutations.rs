@@ -10,36 +10,12 @@
 mod read_support;
 
 use read_support::go::{self, Verdict};
-use read_support::mutate::mutate;
-use read_support::{data_file, exectrace, first_difference, read, read_threaded, scratch, text};
+use read_support::mutate::{bases, mutate, setting};
+use read_support::{exectrace, first_difference, read, read_threaded, scratch};
 use std::time::{Duration, Instant};
 
 /// A damaged trace of a few hundred KiB must not take longer, even on a busy machine in a debug build.
 const SLOW: Duration = Duration::from_secs(20);
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |v| v.parse().unwrap_or_else(|_| panic!("{name}={v}: expected a number")))
-}
-
-/// The traces that are damaged: small ones of each version, and texts of ours.
-fn bases() -> Vec<(String, Vec<u8>)> {
-    let mut bases = Vec::new();
-    for entry in std::fs::read_dir(data_file("")).expect("data").flatten() {
-        let path = entry.path();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        match path.extension().and_then(|e| e.to_str()) {
-            Some("trace") => bases.push((name, std::fs::read(&path).expect("a trace"))),
-            Some("test") => {
-                let text = std::fs::read_to_string(&path).expect("a text");
-                bases.push((name, text::parse_test(&text).wire));
-            }
-            _ => {}
-        }
-    }
-    bases.sort();
-    assert!(bases.len() >= 5, "{} traces", bases.len());
-    bases
-}
 
 #[test]
 fn damage_neither_panics_nor_hangs() {

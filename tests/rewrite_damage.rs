@@ -9,32 +9,9 @@ mod read_support;
 use exectrace::format::Version;
 use exectrace::read::{ErrorKind, Event, EventKind, GoId, ThreadId, Time};
 use exectrace::rewrite::{self, Binaries, Error, Report, Window};
-use read_support::mutate::mutate;
-use read_support::{data_file, read, text};
+use read_support::mutate::{bases, mutate, setting};
+use read_support::read;
 use std::io::Cursor;
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |v| v.parse().unwrap_or_else(|_| panic!("{name}={v}: expected a number")))
-}
-
-/// Small traces of each version, and texts of ours.
-fn bases() -> Vec<(String, Vec<u8>)> {
-    let mut bases = Vec::new();
-    for entry in std::fs::read_dir(data_file("")).expect("data").flatten() {
-        let path = entry.path();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        match path.extension().and_then(|e| e.to_str()) {
-            Some("trace") => bases.push((name, std::fs::read(&path).expect("a trace"))),
-            Some("test") => {
-                let text = std::fs::read_to_string(&path).expect("a text");
-                bases.push((name, text::parse_test(&text).wire));
-            }
-            _ => {}
-        }
-    }
-    bases.sort();
-    bases
-}
 
 /// What must stay: the events, but not the `Sync`s, which may get a clock.
 fn shape(events: &[Event]) -> Vec<(Time, ThreadId, GoId, u8)> {

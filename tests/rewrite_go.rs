@@ -200,7 +200,10 @@ fn pieces_make_the_whole_again() {
         assert!(events(&bytes) == events(&whole));
     }
     let line = refusal(2, &["merge", &begin, &piece("far", middle(4), middle(4)), "-o", &merged]);
-    assert!(line.contains("generation 4 between piece 1 and piece 2 is missing"), "{line}");
+    // On a busy machine generations overlap, and more than one may be left out.
+    let (one, more) =
+        ("generation 4 between piece 1 and piece 2 is missing", "between piece 1 and piece 2 are missing");
+    assert!(line.contains(one) || line.contains("generations 4 to ") && line.contains(more), "{line}");
     let other = data_file("go127-annotations.trace").display().to_string();
     assert!(refusal(2, &["merge", &begin, &other, "-o", &merged]).contains("they are not of one run"));
     assert!(refusal(2, &["merge", &begin, "-", "-o", &merged]).contains("cannot be read twice"));

@@ -168,7 +168,7 @@ fn parse_share(text: &str) -> Result<f64, String> {
 
 fn validate(args: &Args) -> Result<Outcome, Failure> {
     let input = Input::open(&args.file)?;
-    let mut reader = input.reader()?;
+    let mut reader = input.bare_reader()?;
     let progress = reader.progress();
     let mut watch = input.watch(progress.clone());
     let (mut events, mut generations) = (0u64, 0u64);

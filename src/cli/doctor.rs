@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
 fn preload() -> Finding {
     let what = "preload";
     let finding = |good, text: String| Finding { what, good: Some(good), text };
-    let library = match record::library::path(None) {
+    let library = match record::library::path(None, false) {
         Ok(library) => library,
         Err(Failure::Usage(why, hint)) => return finding(false, format!("{why}; {hint}")),
         Err(_) => return finding(false, "no library".to_owned()),

@@ -78,9 +78,21 @@ impl Input {
 
     /// A reader of the trace that uses other threads if the machine has them to spare.
     pub fn reader(&self) -> Result<Reader<'static>, Failure> {
+        self.reader_by(Reader::threaded)
+    }
+
+    /// The same for a command that does next to nothing with each event.
+    pub fn bare_reader(&self) -> Result<Reader<'static>, Failure> {
+        self.reader_by(Reader::read_ahead)
+    }
+
+    fn reader_by(
+        &self,
+        with_threads: fn(Box<dyn Read + Send>) -> Result<Reader<'static>, Error>,
+    ) -> Result<Reader<'static>, Failure> {
         let bytes = self.bytes()?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let reader = if threads > 1 { Reader::threaded(bytes) } else { Reader::new(bytes) };
+        let reader = if threads > 1 { with_threads(bytes) } else { Reader::new(bytes) };
         reader.map_err(|e| Failure::unreadable(&self.name(), &e))
     }
 

@@ -11,6 +11,7 @@ mod anonymize;
 mod check;
 mod completions;
 mod convert;
+mod ctl;
 mod cut;
 mod diff;
 mod doctor;
@@ -72,6 +73,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Record(record::Args),
+    Ctl(ctl::Args),
     Recover(recover::Args),
     Doctor(doctor::Args),
     Summary(summary::Args),
@@ -109,6 +111,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Record(args) => record::run(&args),
+        Command::Ctl(args) => ctl::run(&args),
         Command::Recover(args) => recover::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Summary(args) => summary::run(&args),

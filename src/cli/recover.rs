@@ -2,6 +2,7 @@
 
 use crate::outcome::{Failure, Outcome};
 use crate::record::spool::{self, Names, Raw, Spool};
+use exectrace::rewrite::Symbolizer;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let names = Names { binaries: args.binary.clone(), debug_dirs: args.debug_dir.clone() };
+    let mut symbolizer = names.symbolizer();
     let mut said = String::new();
     let mut found = 0;
     for path in &args.path {
@@ -42,7 +44,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
             let line = if spool::is_in_use(&black_box) {
                 format!("{}: its process still runs", raw.path.display())
             } else {
-                one(&raw, &output, &names)
+                one(&raw, &output, &mut symbolizer)
             };
             said.push_str(&line);
             said.push('\n');
@@ -87,8 +89,8 @@ fn spool_output(dir: &Path) -> PathBuf {
     PathBuf::from(text.rsplit_once(".spool-").map_or(&*text, |(output, _)| output))
 }
 
-fn one(raw: &Raw, output: &Path, names: &Names) -> String {
-    match spool::finish(raw, output, names, false) {
+fn one(raw: &Raw, output: &Path, symbolizer: &mut Symbolizer) -> String {
+    match spool::finish(raw, output, symbolizer, false) {
         Ok(None) => format!("{}: nothing was recorded", raw.path.display()),
         Ok(Some(trouble)) => {
             // What it held is in the trace now.

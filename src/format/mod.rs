@@ -3,7 +3,7 @@
 //! A trace is a 16-byte [header](mod@header) and then batches. A batch belongs to one generation and one thread
 //! and holds either timed events, or one of the tables (strings, stacks, CPU samples, the clock), or private data.
 //! Everything here is a table or a pure function: nothing allocates, locks or does I/O, so the in-process half may
-//! use all of it inside a hook.
+//! use all of it inside a hook. (But [`spans`], which is for the tracer's thread and for outside.)
 //!
 //! Source: `src/internal/trace/tracev2` of Go 1.27, read and described here in our own words.
 
@@ -12,6 +12,7 @@ pub(crate) mod bytes;
 pub mod event;
 pub mod header;
 pub mod private;
+pub mod spans;
 pub mod status;
 pub mod varint;
 

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use exectrace_alloc_shim::Observer;
 
-use crate::format::Kind;
+use crate::format::{Kind, spans};
 use crate::record::gauges::{self, Series};
 use crate::record::thread::{self, Entered, HeapCounters, bump};
 use crate::record::{RECORD_HEAP, records};
@@ -72,6 +72,21 @@ impl Observer for HeapObserver {
             attend_resized(t, (old.addr(), old_size), (new.addr(), new_size), align);
         }
     }
+
+    #[inline(always)]
+    fn failed(size: usize, _align: usize) {
+        no_memory(size);
+    }
+}
+
+/// Somebody did not get what he asked for: a message in the trace, and a reason to look.
+#[cold]
+#[inline(never)]
+fn no_memory(size: usize) {
+    if crate::hook::on() {
+        super::user::log_fmt(None, spans::ALLOCATION_FAILURE, format_args!("{size} bytes"));
+    }
+    crate::record::flight::allocation_failed();
 }
 
 /// Each counter is changed by one load, add and store, and no operation waits for another's: the price of an allocation and its free

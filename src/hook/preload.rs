@@ -62,9 +62,86 @@ pub unsafe fn in_child() {
     tracer::in_child();
 }
 
+/// [`Tracer::start`](crate::Tracer::start), also from a thread of the library's [own](spawn).
+///
+/// # Errors
+/// As there.
+pub fn start(tracer: crate::Tracer, sink: impl std::io::Write + Send + 'static) -> Result<(), crate::StartError> {
+    tracer.start_inside(Box::new(sink))
+}
+
+/// [`stop`](crate::stop), also from a thread of the library's own.
+///
+/// # Errors
+/// As there.
+pub fn stop() -> Result<crate::Stats, crate::StopError> {
+    tracer::stop_inside()
+}
+
+/// [`flush`](crate::flush), also from a thread of the library's own.
+pub fn flush() {
+    tracer::flush_inside();
+}
+
 /// Tells the black box that the trace goes on in another file, which lacks the first `base` bytes of it (less its own header).
 pub fn continues_elsewhere(base: u64) {
     black_box::continues_elsewhere(base);
+}
+
+/// Whether the black box that is open needs its file's descriptor as long as it is.
+#[must_use]
+pub fn box_needs_file() -> bool {
+    black_box::needs_file()
+}
+
+/// Gives the calling thread a table of descriptors of its own, with nothing in it but `keep`, if that is one. False if the system
+/// cannot do that (Linux before 5.9): then the table is still the process's, and nothing in it was closed.
+///
+/// What such a thread opens no other thread can see, close, or have its number taken by.
+#[must_use]
+pub fn own_descriptors(keep: Option<i32>) -> bool {
+    let (unshare, all) = (libc::CLOSE_RANGE_UNSHARE as usize, u32::MAX as usize);
+    let close = |first: usize, last: usize, flags: usize| {
+        // SAFETY: no memory is involved, and with the first call the table becomes the calling thread's own.
+        unsafe { raw::syscall6(libc::SYS_close_range, [first, last, flags, 0, 0, 0]) == 0 }
+    };
+    match keep.map(|fd| fd as usize) {
+        None => close(0, all, unshare),
+        // There is no range before the first one; an empty one behind everything unshares all the same.
+        Some(0) => close(all, all, unshare) && close(1, all, 0),
+        Some(fd) => close(0, fd - 1, unshare) && close(fd + 1, all, 0),
+    }
+}
+
+/// Runs `f` on a thread of the library's own, which records nothing of itself and runs with all signals blocked. False if there is none
+/// to be had.
+pub fn spawn(name: &'static core::ffi::CStr, f: fn()) -> bool {
+    struct Given(&'static core::ffi::CStr, fn());
+    extern "C" fn main(arg: *mut core::ffi::c_void) -> *mut core::ffi::c_void {
+        // SAFETY: made below from a box, for this thread alone.
+        let given = unsafe { Box::from_raw(arg.cast::<Given>()) };
+        os::set_own_name(given.0);
+        // No trace is to show it.
+        if let Some(t) = thread::current_or_attach() {
+            t.busy.store(busy::TRACER, Ordering::Relaxed);
+        }
+        if let Some(_internal) = thread::Internal::enter() {
+            // A panic would be a bug of the library's; it ends this thread and not the program.
+            let _ = std::panic::catch_unwind(|| (given.1)());
+        }
+        core::ptr::null_mut()
+    }
+    let arg = Box::into_raw(Box::new(Given(name, f)));
+    let _internal = thread::Internal::enter();
+    // SAFETY: `main` may run on any thread, takes the box, and catches panics.
+    match unsafe { os::OwnThread::spawn(main, arg.cast()) } {
+        Ok(_) => true,
+        Err(_) => {
+            // SAFETY: there is no thread: the box is ours again.
+            drop(unsafe { Box::from_raw(arg) });
+            false
+        }
+    }
 }
 
 /// A descriptor of the library's that the hooks keep open: the program may close all that it has, and others.
@@ -88,6 +165,11 @@ impl Kept {
     pub fn replace(&self, fd: i32) {
         descriptor::set_kept(self.0, fd);
     }
+}
+
+/// Nothing is kept under this number any more.
+pub fn forget_kept(fd: i32) {
+    descriptor::forget_kept(fd);
 }
 
 /// In the child of a `fork`: closes what is kept there, which is its parent's.

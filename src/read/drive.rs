@@ -1,4 +1,4 @@
-//! Who does the work: the caller's thread alone, or two threads of the reader's beside it.
+//! Who does the work: the caller's thread alone, or one or two threads of the reader's beside it.
 //!
 //! The work has two stages, bytes to generations and generations to blocks of events. [`Driver`] runs the second one and
 //! gets generations from a [`Supply`]: from the first stage directly, or through a channel from a thread that runs it.
@@ -128,7 +128,7 @@ impl<S: Supply> Blocks for Driver<S> {
 }
 
 /// Generations from a thread that reads them.
-struct Piped {
+pub(super) struct Piped {
     generations: Receiver<Next>,
     buffers: Sender<Vec<u8>>,
     thread: Option<JoinHandle<()>>,
@@ -139,6 +139,28 @@ struct Piped {
 fn join(thread: &mut Option<JoinHandle<()>>) {
     if let Some(Err(panic)) = thread.take().map(JoinHandle::join) {
         std::panic::resume_unwind(panic);
+    }
+}
+
+impl Piped {
+    /// Starts the thread. It reads one generation ahead, and leaves when the trace ends or the `Piped` is dropped.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub(super) fn start<R: Read + Send + 'static>(mut source: Source<R>) -> std::io::Result<Piped> {
+        let (generations_in, generations) = sync_channel(0);
+        let (buffers, buffers_out) = channel::<Vec<u8>>();
+        let reads = thread::Builder::new().name("trace-read".into()).spawn(move || {
+            loop {
+                let next = source.next();
+                let last = !matches!(next, Next::Generation(_));
+                if generations_in.send(next).is_err() || last {
+                    return;
+                }
+                buffers_out.try_iter().for_each(|b| source.recycle(b));
+            }
+        })?;
+        Ok(Piped { generations, buffers, thread: Some(reads) })
     }
 }
 
@@ -168,25 +190,11 @@ impl Threaded {
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub(super) fn start<R: Read + Send + 'static>(
-        mut source: Source<R>,
-        version: Version,
-    ) -> std::io::Result<Threaded> {
-        let (generations_in, generations) = sync_channel(0);
-        let (buffers, buffers_out) = channel::<Vec<u8>>();
-        let reads = thread::Builder::new().name("trace-read".into()).spawn(move || {
-            loop {
-                let next = source.next();
-                let last = !matches!(next, Next::Generation(_));
-                if generations_in.send(next).is_err() || last {
-                    return;
-                }
-                buffers_out.try_iter().for_each(|b| source.recycle(b));
-            }
-        })?;
+    pub(super) fn start<R: Read + Send + 'static>(source: Source<R>, version: Version) -> std::io::Result<Threaded> {
+        let generations = Piped::start(source)?;
         let (blocks_in, blocks) = sync_channel(SENT_BLOCKS);
         let (empty, empty_out) = channel();
-        let driver = Driver::sized(Piped { generations, buffers, thread: Some(reads) }, version, SENT_BLOCK_EVENTS);
+        let driver = Driver::sized(generations, version, SENT_BLOCK_EVENTS);
         let orders = thread::Builder::new()
             .name("trace-order".into())
             .spawn(move || order(driver, version, &blocks_in, &empty_out))?;

@@ -6,7 +6,8 @@
 //! # Reading events
 //! [`Reader`] takes anything that is [`std::io::Read`]: a file, a socket, standard input. It reads in large pieces, so it needs
 //! no buffer in front. [`Reader::next_event`] gives one event at a time, [`Reader::next_block`] as many as are at hand, and
-//! [`Reader::threaded`] reads and orders on threads of its own while the caller works on what it has.
+//! [`Reader::read_ahead`] reads on a thread of its own, [`Reader::threaded`] orders on another besides, while the caller works on
+//! what it has.
 //!
 //! ```
 //! use exectrace::read::{GoState, Reader, StateTransition};

@@ -8,16 +8,25 @@
 //! loses more. The file's blocks are reserved before they are touched, so that a full disk is an error and not a signal.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::{modules, stacks, string_table, thread};
 use crate::format::black_box::{JOURNAL_AT, JOURNAL_BYTES, MAGIC, SLABS_AT, entry, word};
-use crate::sys::{pages, thread as os};
+use crate::sys::own::OfProcess;
+use crate::sys::pages::{self, Refused};
+use crate::sys::thread as os;
 
-/// The file's beginning and the journal; null while there is no box. Set at start, reset at stop; never unmapped, since a hook
-/// may be between its look and its write.
-static AT: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
-/// The file.
+/// The file's words; null while there is no box. Set at start, reset at stop; never unmapped, since a hook may be between its look
+/// and its write. A child, which does not have the mapping, finds it null.
+static AT: OfProcess<AtomicPtr<AtomicU64>> = OfProcess::new(AtomicPtr::new(core::ptr::null_mut()));
+/// Addresses of boxes that are closed, and how many bytes there are. Two take turns, so that whoever is late writes to neither the
+/// box that is open nor the one before it. Used by whoever starts and stops.
+static SPARE: [(AtomicPtr<AtomicU64>, AtomicUsize); 2] =
+    [const { (AtomicPtr::new(core::ptr::null_mut()), AtomicUsize::new(0)) }; 2];
+/// Which of them the box has that is open, and its bytes.
+static TURN: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+/// The file, where memory cannot be had without it: it is then reserved block by block. Else -1.
 static FILE: AtomicI32 = AtomicI32::new(-1);
 /// Its device and inode, by which it is known that the descriptor is still its own: the program may have closed it and have another
 /// file under that number. Written at start.
@@ -25,7 +34,7 @@ static IDENTITY: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 /// The bytes of the journal that the system has reserved.
 static RESERVED: AtomicU64 = AtomicU64::new(0);
 /// How much of the journal is reserved at once.
-const STEP: u64 = 1 << 20;
+const STEP: u64 = 256 << 10;
 /// The system calls that have been named, one bit each.
 static CALLS: [AtomicU64; CALLS_MAX / 64] = [const { AtomicU64::new(0) }; CALLS_MAX / 64];
 const CALLS_MAX: usize = 4096;
@@ -48,13 +57,44 @@ pub(crate) fn is_open() -> bool {
     !AT.load(Ordering::Relaxed).is_null()
 }
 
-/// Begins a box in `file`, an empty file that is open for reading and writing and stays so until [`close`]. False if that cannot be.
-pub(crate) fn open(file: i32, minor: u32) -> bool {
-    let Some(at) = pages::map_file(file, 0, SLABS_AT, JOURNAL_AT + STEP as usize) else { return false };
+/// Whether the box needs its file's descriptor as long as it is open.
+#[allow(dead_code, reason = "the preload library asks, where there is one")]
+pub(crate) fn needs_file() -> bool {
+    FILE.load(Ordering::Relaxed) >= 0
+}
+
+/// Whether children find [`AT`] null of themselves.
+static IS_OF_PROCESS: AtomicBool = AtomicBool::new(false);
+
+/// See [`OfProcess`].
+pub(crate) fn keep_from_children() {
+    IS_OF_PROCESS.store(AT.keep_from_children(), Ordering::Relaxed);
+}
+
+/// Begins a box in `file`, an empty file that is open for reading and writing, with room for `slabs` bytes of buffers. False if that
+/// cannot be. The file stays open until [`close`] if it [is needed](needs_file).
+pub(crate) fn open(file: i32, slabs: usize, minor: u32) -> bool {
     let Some((device, inode)) = pages::file_identity(file) else { return false };
+    // A pool has at least 1 MiB.
+    let bytes = pages::round_up(SLABS_AT + slabs.max(1 << 20));
+    let spare = &SPARE[TURN.fetch_add(1, Ordering::Relaxed) % 2];
+    let over = NonNull::new(spare.0.load(Ordering::Relaxed)).filter(|_| spare.1.load(Ordering::Relaxed) == bytes);
+    let alone = IS_OF_PROCESS.load(Ordering::Relaxed);
+    // SAFETY: the mapping of the box before the last, which is closed; only who is late by a whole trace writes there. A child that
+    // does not inherit it finds no box.
+    let Some(at) = (unsafe { pages::map_file(file, bytes, over.map(NonNull::cast), alone) }) else { return false };
+    spare.0.store(at.as_ptr().cast(), Ordering::Relaxed);
+    spare.1.store(bytes, Ordering::Relaxed);
+    BYTES.store(bytes, Ordering::Relaxed);
     IDENTITY[0].store(device, Ordering::Relaxed);
     IDENTITY[1].store(inode, Ordering::Relaxed);
-    FILE.store(file, Ordering::Relaxed);
+    let first = JOURNAL_AT + STEP as usize;
+    let needed = match pages::populate(at, first) {
+        Ok(()) => -1,
+        Err(Refused::Unknown) if pages::reserve_file(file, 0, first) => file,
+        Err(_) => return false,
+    };
+    FILE.store(needed, Ordering::Relaxed);
     RESERVED.store(STEP, Ordering::Relaxed);
     CALLS.iter().for_each(|c| c.store(0, Ordering::Relaxed));
     AT.store(at.as_ptr().cast(), Ordering::Release);
@@ -76,25 +116,45 @@ pub(crate) fn open(file: i32, minor: u32) -> bool {
     true
 }
 
-/// The trace is over, or this is the child of a `fork`, whose parent's box it is.
+/// The trace is over: nobody uses its buffers.
 pub(crate) fn close() {
-    AT.store(core::ptr::null_mut(), Ordering::Release);
+    let at = AT.swap(core::ptr::null_mut(), Ordering::AcqRel);
     FILE.store(-1, Ordering::Relaxed);
+    if let Some(at) = NonNull::new(at) {
+        // SAFETY: the mapping of `open`. A hook that is late writes to where nobody looks.
+        unsafe { pages::unmap_file(at.cast(), BYTES.load(Ordering::Relaxed)) };
+    }
 }
 
-/// The file, if the descriptor is still its own.
-fn file() -> Option<i32> {
+/// This is the child of a `fork`, whose parent's box it is. The addresses are free here.
+pub(crate) fn leave() {
+    AT.store(core::ptr::null_mut(), Ordering::Release);
+    FILE.store(-1, Ordering::Relaxed);
+    SPARE.iter().for_each(|(at, _)| at.store(core::ptr::null_mut(), Ordering::Relaxed));
+}
+
+/// Sees to it that `bytes` from `offset` on can be touched.
+fn reserve_at(offset: usize, bytes: usize) -> bool {
+    let Some(at) = NonNull::new(AT.load(Ordering::Acquire)) else { return false };
     let file = FILE.load(Ordering::Relaxed);
+    if file < 0 {
+        // SAFETY: inside of the mapping, by the bounds that the callers keep to.
+        return pages::populate(unsafe { at.cast::<u8>().add(offset) }, bytes).is_ok();
+    }
     let own = (IDENTITY[0].load(Ordering::Relaxed), IDENTITY[1].load(Ordering::Relaxed));
-    (pages::file_identity(file) == Some(own)).then_some(file)
+    pages::file_identity(file) == Some(own) && pages::reserve_file(file, offset, bytes)
 }
 
 /// Memory for buffers, part of the file: the `index`th piece of `bytes`. `None` if there is no box or no room.
 pub(crate) fn slab(index: usize, bytes: usize) -> Option<NonNull<u8>> {
     let words = words()?;
-    let slab = pages::map_file(file()?, SLABS_AT + index * bytes, bytes, bytes)?;
+    let offset = SLABS_AT + index * bytes;
+    if offset + bytes > BYTES.load(Ordering::Relaxed) || !reserve_at(offset, bytes) {
+        return None;
+    }
     words[word::SLABS_BYTES].fetch_max(((index + 1) * bytes) as u64, Ordering::Relaxed);
-    Some(slab)
+    // SAFETY: inside of the mapping, as was seen above.
+    Some(unsafe { NonNull::new(AT.load(Ordering::Acquire))?.cast::<u8>().add(offset) })
 }
 
 /// A generation is about to open: its clock. `ns` are a moment on the trace's, the monotonic and the wall clock.
@@ -182,7 +242,7 @@ fn reserve(bytes: u64) -> bool {
         return true;
     }
     let to = bytes.next_multiple_of(STEP).min(JOURNAL_BYTES as u64);
-    let done = file().is_some_and(|file| pages::reserve_file(file, JOURNAL_AT, to as usize));
+    let done = reserve_at(JOURNAL_AT + reserved as usize, (to - reserved) as usize);
     if done {
         RESERVED.fetch_max(to, Ordering::Relaxed);
     }

@@ -7,7 +7,7 @@
 //! through such a channel: there each taker waits, spinning, for any other that has lost its processor in the middle of taking.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -167,6 +167,8 @@ pub(crate) struct Pool {
     remains: [Lock<Remains>; 2],
     /// Where the slabs begin: 0 for one that is not mapped (yet). Written once each, by whoever maps it.
     slab_at: Box<[AtomicU64]>,
+    /// Which of them are mapped by themselves, and not part of the black box.
+    slab_own: Box<[AtomicBool]>,
 }
 
 impl Pool {
@@ -187,6 +189,7 @@ impl Pool {
             slabs_max: slabs_max as u64,
             remains: [Lock::new(Remains::new()), Lock::new(Remains::new())],
             slab_at: (0..slabs_max).map(|_| AtomicU64::new(0)).collect(),
+            slab_own: (0..slabs_max).map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
@@ -224,6 +227,7 @@ impl Pool {
         // A failure leaves the slab's number taken: when the system has no memory, asking again at each event does not help.
         let boxed = if self.is_boxed { file::slab(i, SLAB_BYTES) } else { None };
         let slab = boxed.or_else(|| pages::map(SLAB_BYTES, pages::GRANULE_BYTES))?;
+        self.slab_own[i].store(boxed.is_none(), Ordering::Relaxed);
         self.slab_at[i].store(slab.as_ptr().expose_provenance() as u64, Ordering::Relaxed);
         for k in 1..SLAB_BUFFERS {
             // SAFETY: `k` buffers into the slab of SLAB_BUFFERS.
@@ -369,7 +373,10 @@ impl Free {
 impl Drop for Pool {
     fn drop(&mut self) {
         // The trace is over and every section closed, so no buffer is in use.
-        for at in &self.slab_at {
+        for (at, own) in self.slab_at.iter().zip(&self.slab_own) {
+            if !own.load(Ordering::Relaxed) {
+                continue;
+            }
             let at = at.load(Ordering::Relaxed) as usize;
             if let Some(at) = NonNull::new(core::ptr::with_exposed_provenance_mut(at)) {
                 // SAFETY: the slab was mapped with this size and alignment, and nothing uses it any more.

@@ -6,8 +6,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+mod trigger;
+pub(crate) use trigger::allocation_failed;
+pub use trigger::{Fired, Trigger};
+use trigger::{Hunter, Plan, Watch};
 
 use super::thread::Internal;
 use super::tracer::{self, StartError, Tracer};
@@ -42,6 +48,8 @@ pub struct FlightRecorder {
     max_bytes: usize,
     min_age: Duration,
     tracer: Tracer,
+    /// Where there are triggers.
+    plan: Option<Box<Plan>>,
 }
 
 impl Default for FlightRecorder {
@@ -53,7 +61,7 @@ impl Default for FlightRecorder {
 impl FlightRecorder {
     /// 10 MiB, 10 seconds, everything recorded.
     pub const fn new() -> FlightRecorder {
-        FlightRecorder { max_bytes: MAX_BYTES, min_age: MIN_AGE, tracer: Tracer::new() }
+        FlightRecorder { max_bytes: MAX_BYTES, min_age: MIN_AGE, tracer: Tracer::new(), plan: None }
     }
 
     /// The most bytes that are kept; at least 64 KiB. What is older is dropped first, also when that leaves less than the
@@ -75,6 +83,61 @@ impl FlightRecorder {
         self
     }
 
+    fn planned(&mut self) -> &mut Plan {
+        self.plan.get_or_insert_default()
+    }
+
+    /// Takes a snapshot by itself when this happens; may be given often. The snapshots are files, see
+    /// [`snapshots_at`](FlightRecorder::snapshots_at).
+    ///
+    /// Nothing of it is on the program's paths: the tracer's thread looks for what took too long when it closes a generation. So a
+    /// snapshot comes at most one [period](Tracer::generation_period) after the moment that it is of, plus the time of writing it.
+    ///
+    /// ```no_run
+    /// use exectrace::{FlightRecorder, Trigger};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let flight = FlightRecorder::new()
+    ///     .on(Trigger::Region(Duration::from_millis(200)))
+    ///     .on(Trigger::Panic)
+    ///     .snapshots_at("/var/tmp/server")
+    ///     .then(|fired| eprintln!("{} at {} %: {}", fired.trigger.name(), fired.score, fired.path.display()))
+    ///     .start()?;
+    /// # drop(flight);
+    /// # Ok(()) }
+    /// ```
+    pub fn on(mut self, trigger: Trigger) -> FlightRecorder {
+        self.planned().triggers.push(trigger);
+        self
+    }
+
+    /// What the paths of snapshots that are taken by themselves begin with; `exectrace` in the current directory by default. The rest
+    /// is why, and how bad it was: `exectrace.snapshot-region-250.trace`, in percent of the limit.
+    pub fn snapshots_at(mut self, prefix: impl Into<PathBuf>) -> FlightRecorder {
+        self.planned().prefix = prefix.into();
+        self
+    }
+
+    /// The least time between two snapshots that are taken by themselves; 30 seconds by default.
+    pub fn cooldown(mut self, time: Duration) -> FlightRecorder {
+        self.planned().cooldown = time;
+        self
+    }
+
+    /// How many of them are kept, those with the highest scores; 5 by default, at least 1.
+    pub fn keep(mut self, snapshots: usize) -> FlightRecorder {
+        self.planned().keep = snapshots.max(1);
+        self
+    }
+
+    /// Calls `f` with each of them, when it is written: to upload it, say. It runs on a thread of the recorder's (that of the panic, for
+    /// one); while it runs no other snapshot is taken.
+    pub fn then(mut self, f: impl Fn(&Fired) + Send + Sync + 'static) -> FlightRecorder {
+        self.planned().then = Some(Arc::new(f));
+        self
+    }
+
     /// Begins to record.
     ///
     /// # Errors
@@ -84,9 +147,20 @@ impl FlightRecorder {
             max_bytes: self.max_bytes,
             min_age_ns: u64::try_from(self.min_age.as_nanos()).unwrap_or(u64::MAX),
             kept: Mutex::new(Kept { version: Version::Go123, generations: VecDeque::new(), bytes: 0 }),
+            watch: OnceLock::new(),
         });
         tracer::start_flight(self.tracer, ring.clone())?;
-        Ok(Flight { ring: Some(ring) })
+        let mut flight = Flight { ring: Some(ring.clone()), hunter: None };
+        if let Some(plan) = self.plan.filter(|plan| !plan.triggers.is_empty()) {
+            let internal = Internal::enter();
+            let hunter = Hunter::start(*plan, &ring);
+            drop(internal);
+            // Without its thread the recorder is not what was asked for: it is dropped.
+            let hunter = hunter.map_err(StartError::Thread)?;
+            let _ = ring.watch.set(hunter.watch().clone());
+            flight.hunter = Some(hunter);
+        }
+        Ok(flight)
     }
 }
 
@@ -95,6 +169,8 @@ impl FlightRecorder {
 pub struct Flight {
     /// Taken by `stop`.
     ring: Option<Arc<Ring>>,
+    /// Where there are triggers.
+    hunter: Option<Hunter>,
 }
 
 /// What a snapshot has.
@@ -122,12 +198,8 @@ impl Flight {
         }
         tracer::flush();
         let internal = Internal::enter();
-        let (version, generations, age) = {
-            let kept = ring.lock();
-            let first = kept.generations.front().map_or(0, |g| g.opened_ns);
-            let parts: Vec<Arc<[u8]>> = kept.generations.iter().map(|g| g.bytes.clone()).collect();
-            (kept.version, parts, Duration::from_nanos(clock::monotonic_ns().saturating_sub(first)))
-        };
+        let (version, generations, first) = ring.parts();
+        let age = Duration::from_nanos(clock::monotonic_ns().saturating_sub(first));
         let mut snapshot = Snapshot { generations: generations.len() as u32, age, ..Snapshot::default() };
         // The writer is the program's.
         let mut write = |bytes: &[u8]| -> io::Result<()> {
@@ -153,8 +225,13 @@ impl Flight {
     }
 
     fn end(&mut self) {
+        let is_own = self.hunter.take().is_some_and(Hunter::stop);
         if let Some(ring) = self.ring.take() {
-            tracer::stop_flight();
+            if is_own {
+                tracer::stop_flight_inside()
+            } else {
+                tracer::stop_flight()
+            }
             let _internal = Internal::enter();
             drop(ring);
         }
@@ -172,6 +249,8 @@ pub(crate) struct Ring {
     max_bytes: usize,
     min_age_ns: u64,
     kept: Mutex<Kept>,
+    /// Who goes over each generation. Set at start, if at all.
+    watch: OnceLock<Arc<Watch>>,
 }
 
 struct Kept {
@@ -199,6 +278,29 @@ impl Ring {
 
     /// Takes a generation in that began at `opened_ns`, and drops what is too old or too much. The writer's thread.
     pub(crate) fn push(&self, version: Version, parts: [&[u8]; 3], opened_ns: u64) {
+        self.keep(version, parts, opened_ns);
+        // Behind that, so that a snapshot has what it is taken for.
+        if let Some(watch) = self.watch.get() {
+            watch.closed(parts);
+        }
+    }
+
+    /// What is kept, oldest first, and when that began.
+    fn parts(&self) -> (Version, Vec<Arc<[u8]>>, u64) {
+        let kept = self.lock();
+        let first = kept.generations.front().map_or(0, |g| g.opened_ns);
+        (kept.version, kept.generations.iter().map(|g| g.bytes.clone()).collect(), first)
+    }
+
+    /// Writes what is kept as a trace.
+    fn write_to(&self, mut to: impl Write) -> io::Result<()> {
+        let (version, generations, _) = self.parts();
+        to.write_all(&version.header())?;
+        generations.iter().try_for_each(|g| to.write_all(g))?;
+        to.flush()
+    }
+
+    fn keep(&self, version: Version, parts: [&[u8]; 3], opened_ns: u64) {
         let len: usize = parts.iter().map(|p| p.len()).sum();
         let mut bytes = Vec::with_capacity(len);
         parts.iter().for_each(|part| bytes.extend_from_slice(part));
@@ -234,6 +336,7 @@ mod tests {
             max_bytes,
             min_age_ns,
             kept: Mutex::new(Kept { version: Version::Go123, generations: VecDeque::new(), bytes: 0 }),
+            watch: OnceLock::new(),
         }
     }
 

@@ -10,8 +10,10 @@ use super::section::{GENERATION, SAMPLE_PERIOD_NS, TRACE};
 use super::stacks;
 use super::thread::{self, Entered, Thread, busy};
 use crate::format::{NO_GOROUTINE, NO_PROC};
-use crate::sys::timer::Timer;
+use crate::sys::timer::{self, Timer};
 
+/// The most periods that one signal stands for: a second at 100 Hz.
+const PERIODS_MAX: u32 = 100;
 /// How many samples can wait for the writer: 4 s of 10 busy threads at 100 Hz.
 const RING_PLACES: usize = 4096;
 
@@ -26,7 +28,7 @@ pub(crate) struct Sample {
     pub(crate) goid: u64,
 }
 
-/// The samples on their way, as words: generation and thread id, stack, time, processor, goroutine.
+/// The samples on their way, as words: generation and thread id, periods and stack, time, processor, goroutine.
 static RING: Ring<RING_PLACES, 5> = Ring::new();
 /// Samples that could not be noted. Reset by the closer.
 pub(crate) static LOST: AtomicU32 = AtomicU32::new(0);
@@ -83,16 +85,18 @@ pub(crate) fn unwatch(t: &Thread) {
 /// Async-signal-safe: no allocation, and no lock that the interrupted thread could hold: those of the pool are held inside of the
 /// re-entry guard only. Loads and stores of the interrupted thread's own entry only under the re-entry
 /// guard, which it finds held if it interrupted a hook.
-extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
+extern "C" fn on_signal(_signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     if !GENERATION.is_open() {
         return;
     }
+    // SAFETY: the kernel's, for a handler with SA_SIGINFO.
+    let periods = unsafe { timer::expirations(info) }.min(PERIODS_MAX);
     let Some(t) = thread::current() else { return };
     if t.busy.load(Ordering::Relaxed) == busy::TRACER {
         return;
     }
     let Some(entered) = Entered::quietly() else {
-        LOST.fetch_add(1, Ordering::Relaxed);
+        LOST.fetch_add(periods, Ordering::Relaxed);
         return;
     };
     let stack = stacks::capture_interrupted(&entered, context);
@@ -109,14 +113,15 @@ extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, context: *m
         processor: if known { t.processor_id() } else { NO_PROC },
         goid: if known { t.goid.load(Ordering::Relaxed) } else { NO_GOROUTINE },
     };
-    if !push(&sample) {
-        LOST.fetch_add(1, Ordering::Relaxed);
+    if !push(&sample, periods) {
+        LOST.fetch_add(periods, Ordering::Relaxed);
     }
 }
 
-fn push(s: &Sample) -> bool {
+fn push(s: &Sample, periods: u32) -> bool {
     let who = u64::from(s.generation) << 32 | u64::from(s.tid);
-    RING.push([who, u64::from(s.stack), s.time_ns, s.processor, s.goid])
+    let stack = u64::from(periods) << 32 | u64::from(s.stack);
+    RING.push([who, stack, s.time_ns, s.processor, s.goid])
 }
 
 /// Forgets all samples: in the child of a `fork`, by its only thread.
@@ -124,13 +129,15 @@ pub(crate) fn forget() {
     RING.reset();
 }
 
-/// Tells of each sample of `generation` (older ones are forgotten). The closer's, when the generation has quiesced.
+/// Tells of each sample of `generation` (older ones are forgotten), as often as its signal stands for periods: the format's samples
+/// have no weight. The closer's, when the generation has quiesced.
 pub(crate) fn drain(generation: u32, mut each: impl FnMut(Sample)) {
     let of = |r: &[u64; 5]| (r[0] >> 32) as u32;
     while let Some(r) = RING.pop_if(|r| of(r) <= generation) {
         if of(&r) == generation {
             let [who, stack, time_ns, processor, goid] = r;
-            each(Sample { generation, tid: who as u32, stack: stack as u32, time_ns, processor, goid });
+            let sample = Sample { generation, tid: who as u32, stack: stack as u32, time_ns, processor, goid };
+            (0..stack >> 32).for_each(|_| each(sample));
         }
     }
 }

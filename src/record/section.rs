@@ -16,13 +16,14 @@ use super::state::{self, GONE, Word};
 use super::string_table::{self, NameId};
 use super::thread::{Entered, Thread, bump};
 use crate::format::{GoStatus, Kind, NO_THREAD, ProcStatus};
+use crate::sys::own::OfProcess;
 use crate::sys::{barrier, clock};
 
 mod last;
 pub(crate) use last::{end, forget_reserved};
 
-/// The generation that is open. Written by the closer, at start and at stop.
-pub(crate) static GENERATION: Generation = Generation::new();
+/// The generation that is open. Written by the closer, at start and at stop. A child finds that none is.
+pub(crate) static GENERATION: OfProcess<Generation> = OfProcess::new(Generation::new());
 /// The generation that is being closed, 0 if none. Written by the closer before it moves `GENERATION` on.
 pub(crate) static CLOSING: AtomicU32 = AtomicU32::new(0);
 /// The number of the trace. Written at start, before `GENERATION`; read inside sections.

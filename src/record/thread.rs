@@ -20,7 +20,7 @@ use super::gate::Gate;
 use super::region::OpenRegions;
 use super::state::StateCell;
 use crate::sys::lock::{Held, Lock};
-use crate::sys::{pages, thread as os};
+use crate::sys::{pages, slot, thread as os};
 
 /// Threads per segment of the registry.
 const SEGMENT_THREADS: usize = 64;
@@ -214,9 +214,18 @@ struct Local {
     phase: Cell<u8>,
 }
 
-thread_local! {
-    /// Const-initialised and without a destructor: usable in an allocator, before `main`, and after other thread-locals are gone.
-    static LOCAL: Local = const { Local { thread: Cell::new(core::ptr::null()), phase: Cell::new(NEW) } };
+/// The calling thread's [`Local`].
+struct TheLocal;
+
+static LOCAL: TheLocal = TheLocal;
+
+impl TheLocal {
+    #[inline(always)]
+    fn with<R>(&self, f: impl FnOnce(&Local) -> R) -> R {
+        const { assert!(NEW == 0) };
+        // SAFETY: the slot has no other user, zeros are a null pointer and `NEW`, and the reference does not leave the thread.
+        f(unsafe { &*slot::of_this_thread::<Local>() })
+    }
 }
 
 /// The calling thread, if the tracer knows it.
@@ -400,18 +409,58 @@ pub(crate) fn end_trace() {
     ANNOUNCED.store(0, Ordering::Relaxed);
 }
 
+/// The kernel's id of the tracer's own thread, 0 while there is none.
+static WRITER: AtomicU32 = AtomicU32::new(0);
+/// It is being made, and its id is not known yet.
+const WRITER_COMES: u32 = u32::MAX;
+
+/// The tracer's own thread is about to be made.
+pub(crate) fn writer_comes() {
+    WRITER.store(WRITER_COMES, Ordering::Relaxed);
+}
+
+/// It is the calling one.
+pub(crate) fn writer_is_here() {
+    WRITER.store(os::id(), Ordering::Relaxed);
+}
+
+/// It is about to end, or was not made.
+pub(crate) fn writer_goes() {
+    WRITER.store(0, Ordering::Relaxed);
+}
+
+/// Whether no thread of the program's is known beside `t`, which ends, while the tracer's own goes on: that one counts with the C
+/// library, which ends a process with its last thread.
+fn is_last_but_writer(t: &Thread) -> bool {
+    let writer = WRITER.load(Ordering::Relaxed);
+    let tid = |other: &Thread| other.tid.load(Ordering::Relaxed);
+    let is_another = |other: &Thread| {
+        !core::ptr::eq(other, t)
+            && matches!(other.life.load(Ordering::Relaxed), life::ALIVE | life::RESERVED)
+            && !other.internal.load(Ordering::Relaxed)
+            && tid(other) != writer
+    };
+    writer != 0 && tid(t) != writer && !all().any(is_another)
+}
+
 /// The calling thread has ended, and has given its entry up. Makes that free if it is `free`; otherwise the closer does it later.
-fn let_go(t: &'static Thread, free: bool) {
+///
+/// Returns whether it was the last of the program's: of threads that end together one sees that, since each is gone from the registry
+/// before the next one looks.
+fn let_go(t: &'static Thread, free: bool) -> bool {
     let registry = REGISTRY.lock();
+    let is_last = is_last_but_writer(t);
     let trace = ANNOUNCED.load(Ordering::Relaxed);
     let announced = trace != 0 && t.go_trace.load(Ordering::Relaxed) == trace;
     if announced && t.go.get().state() != super::state::GONE {
         // By a trace that began after the thread had looked for one to say goodbye to.
         t.ended_silently.store(true, Ordering::Release);
     } else if free {
-        return push_free(registry, t);
+        push_free(registry, t);
+        return is_last;
     }
     t.life.store(life::ENDED, Ordering::Release);
+    is_last
 }
 
 /// A function that another room wants called: the recorder knows no hooks, so they register.
@@ -472,8 +521,29 @@ extern "C" fn at_exit(value: *mut c_void) {
         l.thread.set(core::ptr::null());
         l.phase.set(DEAD);
         compiler_fence(Ordering::SeqCst);
-        let_go(t, free);
+        if let_go(t, free) {
+            end_process();
+        }
     });
+}
+
+/// How often to look whether threads that have said goodbye are gone. Some that the tracer does not know may be there for ever.
+const LOOKS: u32 = 100;
+
+/// Ends the process, with status 0, as the C library does with its last thread: the calling one is the last, but for the tracer's. Does
+/// nothing if others run that the tracer does not know, or if that cannot be seen.
+fn end_process() {
+    for _ in 0..LOOKS {
+        let writer = WRITER.load(Ordering::Relaxed);
+        match os::others_run(&[os::id(), writer]) {
+            _ if writer == WRITER_COMES => {}
+            // SAFETY: the thread has nothing left to do, and the C library would call it in a moment if it were not for the tracer's.
+            Some(false) => unsafe { libc::exit(0) },
+            Some(true) => {}
+            None => return,
+        }
+        std::thread::sleep(core::time::Duration::from_millis(1));
+    }
 }
 
 impl Thread {
@@ -703,6 +773,7 @@ pub(crate) unsafe fn after_fork() {
     registry.count = COUNT.load(Ordering::Relaxed);
     (registry.free, *spare) = (0, 0);
     ANNOUNCED.store(0, Ordering::Relaxed);
+    WRITER.store(0, Ordering::Relaxed);
     for t in all() {
         t.timer.store(0, Ordering::Relaxed);
         t.gate.close();

@@ -25,6 +25,7 @@ use super::writer::{self, Job, Order, Shared, Sink, Targets, TraceEnd};
 use super::{black_box, gauges, modules, reasons, samples, stacks};
 use crate::format::{GoStatus, MAX_FRAMES, ProcStatus, Version};
 use crate::sys::lock::{Held, Lock};
+use crate::sys::own::OfProcess;
 use crate::sys::{barrier, cgroup, clock, thread as os};
 
 /// Default of [`Tracer::heap_quantum`]. At 64 KiB the curve of a heap of a few MiB is still smooth, a thread that
@@ -279,6 +280,11 @@ impl Tracer {
         if thread::is_tracers() {
             return Err(StartError::InSink);
         }
+        self.start_inside(sink)
+    }
+
+    /// For who is not the program, and no sink.
+    pub(crate) fn start_inside(self, sink: Sink) -> Result<(), StartError> {
         match claim(|running| !running.trace && is_enabled()) {
             None => Err(StartError::AlreadyOn),
             Some(None) => self.begin_state(Some(sink), None),
@@ -346,7 +352,8 @@ impl Tracer {
         // SAFETY: no generation is open.
         unsafe { CLOCK.set((generation & 1) as usize, mapping) };
         let opened_ns = mapping.ns(clock::ticks());
-        let is_boxed = self.black_box.is_some_and(|file| black_box::open(file, self.version.minor()));
+        let is_boxed =
+            self.black_box.is_some_and(|file| black_box::open(file, self.buffer_bytes, self.version.minor()));
         black_box::opens(generation, [opened_ns, clock::monotonic_ns(), clock::realtime_ns()]);
         let pool = Arc::new(Pool::new(self.buffer_bytes, is_boxed));
         let resolve = match self.symbolize {
@@ -375,12 +382,15 @@ impl Tracer {
         let period = self.period.max(PERIOD_MIN);
         let job = Job { shared: shared.clone(), period, input: Some((opening, targets)), outcome: None };
         let slot = Box::into_raw(Box::new(Some(job)));
+        thread::writer_comes();
         // SAFETY: the slot stays until the thread has been joined, and nobody else touches it before; `main` catches panics.
         let spawned = unsafe { os::OwnThread::spawn(writer::main, slot.cast()) };
         let thread = match spawned {
             Ok(t) => t,
             Err(errno) => {
+                thread::writer_goes();
                 thread::end_trace();
+                black_box::close();
                 // SAFETY: the thread does not exist, so the box is ours again.
                 let job = unsafe { Box::from_raw(slot) };
                 let none = Targets { sink: None, flight: None };
@@ -450,6 +460,17 @@ static STATE: Lock<State> = Lock::new(State::Idle);
 /// The last generation that was ever open: numbers are never used twice. Written by whoever stops.
 static LAST_GENERATION: AtomicU32 = AtomicU32::new(0);
 
+/// Set while the state is this process's own: a child that nobody was told of has a copy of its parent's, whose tracer it cannot
+/// reach. Set from the first start on.
+static HERE: OfProcess<AtomicU32> = OfProcess::new(AtomicU32::new(0));
+/// Whether [`HERE`] is set, and tells.
+static HERE_TELLS: AtomicU32 = AtomicU32::new(0);
+
+/// Whether this is the child of a fork that the C library did not make. Nothing is recorded in it, and nothing can be.
+fn is_orphan() -> bool {
+    HERE_TELLS.load(Ordering::Relaxed) != 0 && HERE.load(Ordering::Relaxed) == 0
+}
+
 /// Whether a trace is on and has not failed.
 pub(crate) fn is_enabled() -> bool {
     GENERATION.is_open()
@@ -459,6 +480,14 @@ pub(crate) fn is_enabled() -> bool {
 pub(crate) fn stop() -> Result<Stats, StopError> {
     if thread::is_tracers() {
         return Err(StopError::InSink);
+    }
+    stop_inside()
+}
+
+/// The same for who is not the program, and no sink.
+pub(crate) fn stop_inside() -> Result<Stats, StopError> {
+    if is_orphan() {
+        return Err(StopError::NotOn);
     }
     let mut running = match claim(|running| running.trace) {
         Some(Some(running)) => running,
@@ -503,6 +532,9 @@ pub(crate) fn stop() -> Result<Stats, StopError> {
 /// Takes the state to change it, if it is idle (`Some(None)`) or running such as `wanted`. Who has taken it puts one back. `None`, and
 /// nothing is taken, if it is otherwise. Waits for who is changing it. Not for a sink, which that one may be waiting for.
 fn claim(wanted: impl FnOnce(&Running) -> bool) -> Option<Option<Running>> {
+    if is_orphan() {
+        return None;
+    }
     let mut state = settled();
     let fits = match &*state {
         State::Idle => true,
@@ -554,9 +586,13 @@ pub(crate) fn start_flight(tracer: Tracer, ring: Arc<Ring>) -> Result<(), StartE
 /// Ends the flight recorder. A trace beside it goes on.
 pub(crate) fn stop_flight() {
     // From inside of a sink it would wait for itself: then it goes on, and keeps what nobody can ask for.
-    if thread::is_tracers() {
-        return;
+    if !thread::is_tracers() {
+        stop_flight_inside();
     }
+}
+
+/// The same for who is not the program, and no sink.
+pub(crate) fn stop_flight_inside() {
     let state = match claim(|running| running.flight) {
         // In the child of a fork, where it is not on.
         None => return,
@@ -607,7 +643,14 @@ fn finish(mut running: Running) -> Option<TraceEnd> {
 /// Asks for the open generation to be closed now, and waits until it has been written. Does nothing when tracing is off, or is
 /// being stopped, or when the sink itself calls it.
 pub(crate) fn flush() {
-    if thread::is_tracers() {
+    if !thread::is_tracers() {
+        flush_inside();
+    }
+}
+
+/// The same for who is not the program, and no sink.
+pub(crate) fn flush_inside() {
+    if is_orphan() {
         return;
     }
     let _internal = Internal::enter();
@@ -627,14 +670,23 @@ pub(crate) fn flush() {
 /// Has the tracer told of forks, from the first call on. May allocate, in libc.
 pub(crate) fn watch_forks() {
     os::on_fork(thread::forks, thread::forked, in_child);
+    // The first makes the others worth the while, and all go the same way.
+    if HERE_TELLS.load(Ordering::Relaxed) == 0 && HERE.keep_from_children() {
+        GENERATION.keep_from_children();
+        black_box::keep_from_children();
+        HERE.store(1, Ordering::Relaxed);
+        HERE_TELLS.store(1, Ordering::Relaxed);
+    }
 }
 
 /// In the child of a `fork`: it is not traced, and its tracer is as new.
 pub(crate) extern "C" fn in_child() {
     // Numbers of generations are not used twice: the next one comes after all that any thread was in.
-    LAST_GENERATION.fetch_max(thread::last_adopted().max(GENERATION.get()) + 1, Ordering::Relaxed);
+    // What is open is not known here any more; it is the last that a thread was in, or the next.
+    LAST_GENERATION.fetch_max(thread::last_adopted() + 2, Ordering::Relaxed);
     GENERATION.set(0);
-    black_box::close();
+    HERE.store(HERE_TELLS.load(Ordering::Relaxed), Ordering::Relaxed);
+    black_box::leave();
     allocations::end();
     super::section::CLOSING.store(0, Ordering::Relaxed);
     POOL.store(core::ptr::null_mut(), Ordering::Relaxed);
@@ -666,7 +718,8 @@ pub(crate) extern "C" fn in_child() {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A trace is on already, or has failed and was not stopped yet.
+    /// A trace is on already, or has failed and was not stopped yet; or this is a child that was not made by `fork` but by a raw
+    /// `clone`, of a process that traced.
     AlreadyOn,
     /// The tracer does not write this version of the format.
     Version(Version),

@@ -4,7 +4,10 @@ use crate::names::{function_path, has_path, source_path};
 use addr2line::Loader;
 use object::{Object, ObjectSegment, SegmentFlags};
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Where binaries are looked for.
 #[derive(Clone, Debug, Default)]
@@ -26,12 +29,23 @@ pub(super) struct FrameName {
 
 /// A binary of a module of the trace.
 pub(super) struct Binary {
-    loader: Loader,
-    /// The module's first address, and the same in the file's own numbering.
+    file: Rc<BinaryFile>,
+    /// The module's first address.
     start: u64,
-    own_start: u64,
-    pub(super) path: PathBuf,
 }
+
+/// A file with names, for all modules of all traces that it is the binary of: its debug information is read once.
+pub(super) struct BinaryFile {
+    loader: Loader,
+    /// What a module's first address is in the file's own numbering.
+    own_start: u64,
+    path: PathBuf,
+    /// By address in the file's own numbering.
+    known: RefCell<HashMap<u64, Rc<[FrameName]>>>,
+}
+
+/// What is known of the modules of all traces so far: their files, or why there is none. By all of a module but where it lies.
+pub(super) type Files = HashMap<(String, String, u64), Result<Rc<BinaryFile>, String>>;
 
 /// A module of the trace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +59,13 @@ pub(super) struct Module {
 
 impl Binaries {
     /// The binary of a module, or why there is none.
-    pub(super) fn find(&self, module: &Module) -> Result<Binary, String> {
+    pub(super) fn find(&self, module: &Module, files: &mut Files) -> Result<Binary, String> {
+        let key = (module.path.clone(), module.build_id.clone(), module.file_offset);
+        let file = files.entry(key).or_insert_with(|| self.open(module).map(Rc::new)).clone()?;
+        Ok(Binary { file, start: module.start })
+    }
+
+    fn open(&self, module: &Module) -> Result<BinaryFile, String> {
         let mut why = "not found".to_owned();
         let given = self.files.iter().cloned();
         let by_id = self.debug_dirs.iter().flat_map(|dir| {
@@ -54,7 +74,7 @@ impl Binaries {
             [dir.join(".build-id").join(&name), dir.join(&name)].into_iter().filter(move |_| !first.is_empty())
         });
         for path in given.chain(by_id).chain([PathBuf::from(&module.path)]) {
-            match Binary::open(&path, module) {
+            match BinaryFile::open(&path, module) {
                 Ok(Some(binary)) => return Ok(binary),
                 // Of the file that ran it is said why it does not do; of others only that none fits.
                 Ok(None) if path == Path::new(&module.path) => why = "another build is there now".to_owned(),
@@ -68,8 +88,21 @@ impl Binaries {
 }
 
 impl Binary {
+    /// The frames at an address of the process: innermost inlined function first. None if nothing is known of it.
+    pub(super) fn frames(&self, address: u64) -> Rc<[FrameName]> {
+        let own = address.wrapping_sub(self.start).wrapping_add(self.file.own_start);
+        self.file.known.borrow_mut().entry(own).or_insert_with(|| self.file.frames(own).into()).clone()
+    }
+
+    /// The file that gives the names.
+    pub(super) fn path(&self) -> &Path {
+        &self.file.path
+    }
+}
+
+impl BinaryFile {
     /// Opens a file as the binary of a module; `None` if it is not of the same build.
-    fn open(path: &Path, module: &Module) -> Result<Option<Binary>, Box<dyn std::error::Error>> {
+    fn open(path: &Path, module: &Module) -> Result<Option<BinaryFile>, Box<dyn std::error::Error>> {
         if !path.is_file() {
             return Err("no such file".into());
         }
@@ -93,14 +126,11 @@ impl Binary {
         });
         let own_start = segment.ok_or("no such segment of code")?.address();
         let loader = Loader::new(path)?;
-        Ok(Some(Binary { loader, start: module.start, own_start, path: path.into() }))
+        Ok(Some(BinaryFile { loader, own_start, path: path.into(), known: RefCell::default() }))
     }
 
-    /// The frames at an address of the process: innermost inlined function first. None if nothing is known of it.
-    ///
-    /// The names are those that the tracer gives when it names frames itself.
-    pub(super) fn frames(&self, address: u64) -> Vec<FrameName> {
-        let own = address.wrapping_sub(self.start).wrapping_add(self.own_start);
+    /// The frames at an address of the file. The names are those that the tracer gives when it names frames itself.
+    fn frames(&self, own: u64) -> Vec<FrameName> {
         let symbol = || {
             let name = demangled(self.loader.find_symbol(own)?.into());
             Some(name).filter(|n| !n.is_empty())

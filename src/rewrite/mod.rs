@@ -47,7 +47,7 @@ pub use cut::{Window, cut};
 pub use merge::merge;
 pub use recover::{Parts, RecoverReport, recover};
 #[cfg(feature = "symbolize")]
-pub use symbolize::{Binaries, ModuleReport, SymbolizeReport, symbolize};
+pub use symbolize::{Binaries, ModuleReport, SymbolizeReport, Symbolizer, symbolize};
 
 use crate::read;
 use std::fmt;

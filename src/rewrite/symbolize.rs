@@ -1,6 +1,6 @@
 //! Names for the frames of a trace that was recorded without symbols.
 
-use super::binary::{Binary, FrameName, Module};
+use super::binary::{Binary, Files, FrameName, Module};
 use super::generation::{Batch, Generation, Generations, Table, put, put_text};
 use super::sink::Sink;
 use super::tables::checked;
@@ -10,8 +10,10 @@ use crate::format::{EXPERIMENT_ALLOC_FREE, Kind, MAX_FRAMES, MAX_STRING_BYTES};
 use crate::names::{function_path, internal};
 use crate::read::batches::Content;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 pub use super::binary::Binaries;
 
@@ -43,24 +45,68 @@ pub struct ModuleReport {
     pub named: u64,
 }
 
-/// Writes a trace with names in place of raw program counters, as the tracer would have written it by itself. `tick` is
-/// called with the number of bytes read, now and then.
-///
-/// Binaries are found by the build ids that the trace has: among those named, among debug information by build id, and where they
-/// were when the program ran. Frames of a module that is not found stay as they are, so that another run can name them.
-/// The reasons of waits stay as they were recorded.
+/// Writes a trace with names in place of raw program counters: as [`Symbolizer::symbolize`] does, for one trace.
 ///
 /// # Errors
-/// [`Error::Cannot`] if the trace has no raw program counters; else as the [module](super) says.
+/// As there.
 pub fn symbolize(
     input: impl Read,
     output: impl Write,
     binaries: &Binaries,
     tick: &mut dyn FnMut(u64),
 ) -> Result<SymbolizeReport, Error> {
+    Symbolizer::new(binaries.clone()).symbolize(input, output, tick)
+}
+
+/// Names for any number of traces: debug information that one of them needed is not read again for the next.
+#[derive(Default)]
+pub struct Symbolizer {
+    binaries: Binaries,
+    files: Files,
+}
+
+impl fmt::Debug for Symbolizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Symbolizer").field("binaries", &self.binaries).finish_non_exhaustive()
+    }
+}
+
+impl Symbolizer {
+    /// Nothing is read before a trace needs it.
+    #[must_use]
+    pub fn new(binaries: Binaries) -> Symbolizer {
+        Symbolizer { binaries, files: Files::new() }
+    }
+
+    /// Writes a trace with names in place of raw program counters, as the tracer would have written it by itself. `tick` is
+    /// called with the number of bytes read, now and then.
+    ///
+    /// Binaries are found by the build ids that the trace has: among those named, among debug information by build id, and where they
+    /// were when the program ran. Frames of a module that is not found stay as they are, so that another run can name them.
+    /// The reasons of waits stay as they were recorded. A file that is replaced while this value lives is not looked at again.
+    ///
+    /// # Errors
+    /// [`Error::Cannot`] if the trace has no raw program counters; else as the [module](super) says.
+    pub fn symbolize(
+        &mut self,
+        input: impl Read,
+        output: impl Write,
+        tick: &mut dyn FnMut(u64),
+    ) -> Result<SymbolizeReport, Error> {
+        let Symbolizer { binaries, files } = self;
+        let names = Names { binaries, files, modules: BTreeMap::new(), known: HashMap::new(), pcs: HashMap::new() };
+        with_names(input, output, names, tick)
+    }
+}
+
+fn with_names(
+    input: impl Read,
+    output: impl Write,
+    mut names: Names<'_>,
+    tick: &mut dyn FnMut(u64),
+) -> Result<SymbolizeReport, Error> {
     let mut generations = Generations::new(input).map_err(Error::Read)?;
     let mut sink = Sink::new(output, generations.version())?;
-    let mut names = Names { binaries, modules: BTreeMap::new(), known: HashMap::new(), pcs: HashMap::new() };
     let (mut read, mut raw) = (0, false);
     let damage = loop {
         match generations.next().and_then(checked) {
@@ -118,9 +164,10 @@ fn modules(g: &Generation) -> Vec<Module> {
 /// All names so far, for the whole trace.
 struct Names<'a> {
     binaries: &'a Binaries,
+    files: &'a mut Files,
     modules: BTreeMap<(String, u64), Opened>,
     /// By raw program counter; empty if it has no name.
-    known: HashMap<u64, Vec<FrameName>>,
+    known: HashMap<u64, Rc<[FrameName]>>,
     /// The number that stands for a frame. Readers look frames up by program counter, so each needs one of its own.
     pcs: HashMap<FrameName, u64>,
 }
@@ -201,12 +248,12 @@ impl Names<'_> {
         let mut frames = Vec::new();
         let mut paths = Vec::new();
         for fields in raw {
-            let found = if is_address(fields, texts) { self.frames(fields[0], modules) } else { &[] };
+            let found = if is_address(fields, texts) { self.frames(fields[0], modules) } else { Rc::default() };
             if found.is_empty() {
                 paths.push(String::new());
                 frames.push(Shown::Raw(*fields));
             }
-            for f in found {
+            for f in &*found {
                 paths.push(function_path::of(&f.func));
                 frames.push(Shown::Named(f.clone()));
             }
@@ -230,26 +277,27 @@ impl Names<'_> {
     }
 
     /// The frames at a raw program counter.
-    fn frames(&mut self, pc: u64, modules: &[Module]) -> &[FrameName] {
-        if !self.known.contains_key(&pc) {
-            let found = self.resolve(pc, modules);
-            self.known.insert(pc, found);
+    fn frames(&mut self, pc: u64, modules: &[Module]) -> Rc<[FrameName]> {
+        if let Some(known) = self.known.get(&pc) {
+            return known.clone();
         }
-        &self.known[&pc]
+        let found = self.resolve(pc, modules);
+        self.known.insert(pc, found.clone());
+        found
     }
 
-    fn resolve(&mut self, pc: u64, modules: &[Module]) -> Vec<FrameName> {
+    fn resolve(&mut self, pc: u64, modules: &[Module]) -> Rc<[FrameName]> {
         // It is where the call returns to; the call is before it.
         let address = pc.saturating_sub(1);
         let behind = modules.partition_point(|m| m.start <= address);
-        let Some(module) = modules[..behind].last().filter(|m| address < m.end) else { return Vec::new() };
-        let binaries = self.binaries;
+        let Some(module) = modules[..behind].last().filter(|m| address < m.end) else { return Rc::default() };
+        let (binaries, files) = (self.binaries, &mut *self.files);
         let opened = self.modules.entry((module.path.clone(), module.start)).or_insert_with(|| {
-            let (binary, why_not) = match binaries.find(module) {
+            let (binary, why_not) = match binaries.find(module, files) {
                 Ok(binary) => (Some(binary), None),
                 Err(why) => (None, Some(why)),
             };
-            let found = binary.as_ref().map(|b| b.path.clone());
+            let found = binary.as_ref().map(|b| b.path().to_owned());
             let (path, build_id) = (module.path.clone(), module.build_id.clone());
             Opened { binary, report: ModuleReport { path, build_id, found, why_not, addresses: 0, named: 0 } }
         });

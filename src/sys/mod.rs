@@ -11,9 +11,11 @@ pub(crate) mod lock;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 pub(crate) mod maps;
 pub(crate) mod memory;
+pub(crate) mod own;
 pub(crate) mod pages;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 pub(crate) mod raw;
+pub(crate) mod slot;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod timer;

@@ -74,24 +74,98 @@ pub(crate) unsafe fn unmap(at: NonNull<u8>, bytes: usize, align: usize) {
     unsafe { imp::unmap(at, bytes, align) }
 }
 
-/// Maps `bytes` of a file from `offset` on (both whole pages), shared with whoever else maps it, and reserves the first
-/// `reserved` of them on the disk. The file grows as needed. `None` if the system refuses any of it.
-pub(crate) fn map_file(file: i32, offset: usize, bytes: usize, reserved: usize) -> Option<NonNull<u8>> {
-    if !reserve_file(file, offset, reserved) {
-        return None;
-    }
+/// Maps the first `bytes` of a file, which becomes so long, shared with whoever else maps it: in place of the mapping of as many bytes
+/// at `over`, if there is one. With `alone` children do not inherit the mapping. `None` if the system refuses any of it.
+///
+/// # Safety
+/// A mapping at `over` is one of ours, and who still uses it minds neither what he finds nor that it is gone. With `alone`, no child
+/// touches it.
+pub(crate) unsafe fn map_file(file: i32, bytes: usize, over: Option<NonNull<u8>>, alone: bool) -> Option<NonNull<u8>> {
     #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     {
+        // A file beyond the limit is a signal, which the program would not expect.
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let args = [0, libc::RLIMIT_FSIZE as usize, 0, (&raw mut limit).expose_provenance(), 0, 0];
+        // SAFETY: the kernel writes a limit there.
+        let known = unsafe { super::raw::syscall6(libc::SYS_prlimit64, args) };
+        if known != 0 || limit.rlim_cur < bytes as libc::rlim_t {
+            return None;
+        }
+        // SAFETY: no memory is involved.
+        if unsafe { super::raw::syscall6(libc::SYS_ftruncate, [file as usize, bytes, 0, 0, 0, 0]) } != 0 {
+            return None;
+        }
         let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
-        let args = [0, bytes, prot, libc::MAP_SHARED as usize, file as usize, offset];
-        // SAFETY: a fresh mapping at an address of the kernel's choice touches no existing memory.
+        let fixed = if over.is_some() { libc::MAP_FIXED } else { 0 };
+        let at = over.map_or(0, |at| at.as_ptr().expose_provenance());
+        let args = [at, bytes, prot, (libc::MAP_SHARED | fixed) as usize, file as usize, 0];
+        // SAFETY: a fresh mapping at an address of the kernel's choice, or in place of one that the caller gives up.
         let r = unsafe { super::raw::syscall6(libc::SYS_mmap, args) };
-        if r < 0 { None } else { NonNull::new(core::ptr::with_exposed_provenance_mut(r as usize)) }
+        if r < 0 {
+            return None;
+        }
+        if alone {
+            let args = [r as usize, bytes, libc::MADV_DONTFORK as usize, 0, 0, 0];
+            // SAFETY: the mapping of above. If it fails, a child keeps the file's blocks for as long as it lives, and no more.
+            unsafe { super::raw::syscall6(libc::SYS_madvise, args) };
+        }
+        NonNull::new(core::ptr::with_exposed_provenance_mut(r as usize))
     }
     #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
     {
-        let _ = (bytes, offset);
+        let _ = (file, bytes, over, alone);
         None
+    }
+}
+
+/// Has a mapping of a file let go of the file. The addresses stay taken: what is written there afterwards is lost.
+///
+/// # Safety
+/// As for [`map_file`]'s `over`.
+pub(crate) unsafe fn unmap_file(at: NonNull<u8>, bytes: usize) {
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    {
+        let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let args = [at.as_ptr().expose_provenance(), bytes, prot, flags as usize, usize::MAX, 0];
+        // SAFETY: the caller's. If it fails, the file's blocks stay taken until the process ends.
+        unsafe { super::raw::syscall6(libc::SYS_mmap, args) };
+    }
+    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    {
+        let _ = (at, bytes);
+    }
+}
+
+/// Why memory of a file has not become one's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The system does not know how (Linux before 5.14).
+    Unknown,
+    /// There is no room, on the disk or in memory.
+    NoRoom,
+}
+
+/// Has the system put memory behind `bytes` of a mapping (and blocks of the disk, if it is of a file), as a write would, but that a
+/// full disk is an error and not a signal. Async-signal-safe.
+pub(crate) fn populate(at: NonNull<u8>, bytes: usize) -> Result<(), Refused> {
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    {
+        let args = [at.as_ptr().expose_provenance(), bytes, libc::MADV_POPULATE_WRITE as usize, 0, 0, 0];
+        loop {
+            // SAFETY: it changes nothing of what is there.
+            match unsafe { super::raw::syscall6(libc::SYS_madvise, args) } as i32 {
+                0 => return Ok(()),
+                e if e == -libc::EINTR || e == -libc::EAGAIN => {}
+                e if e == -libc::EINVAL => return Err(Refused::Unknown),
+                _ => return Err(Refused::NoRoom),
+            }
+        }
+    }
+    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    {
+        let _ = (at, bytes);
+        Err(Refused::Unknown)
     }
 }
 

@@ -66,3 +66,36 @@ impl Timer {
         word.checked_sub(1).map(|id| Timer(id as i32))
     }
 }
+
+/// How many periods have ended that this signal tells of: the kernel looks at CPU time only as often as its clock ticks while the
+/// thread runs, and sends one signal for all that it finds. 1 for a signal that is no timer's.
+///
+/// # Safety
+/// `info` must be what the kernel gave to a signal's handler.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub(crate) unsafe fn expirations(info: *const libc::siginfo_t) -> u32 {
+    /// The begin of the kernel's `siginfo_t` as a timer fills it (include/uapi/asm-generic/siginfo.h, 64 bits).
+    #[repr(C)]
+    struct OfTimer {
+        signal: i32,
+        errno: i32,
+        code: i32,
+        _pad: i32,
+        id: i32,
+        overrun: i32,
+    }
+    const { assert!(size_of::<OfTimer>() <= size_of::<libc::siginfo_t>()) };
+    // SAFETY: the caller's; all of it are numbers, whatever kind of signal it is.
+    let info = unsafe { info.cast::<OfTimer>().read() };
+    let overrun = if info.code == libc::SI_TIMER { info.overrun.max(0) as u32 } else { 0 };
+    overrun.saturating_add(1)
+}
+
+/// As above: the layout is known there only, and elsewhere there are no timers.
+///
+/// # Safety
+/// None is needed.
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+pub(crate) unsafe fn expirations(_info: *const libc::siginfo_t) -> u32 {
+    1
+}

@@ -198,6 +198,35 @@ static int children(void) {
     return 0;
 }
 
+static void *outlives(void *arg) {
+    usleep(20000);
+    free((void *)(sink = malloc(100)));
+    return arg;
+}
+
+static void *forks(void *status) {
+    pid_t pid = fork();
+    // The child's only thread ends here, as a thread. That ends the child.
+    if (pid != 0 && waitpid(pid, status, 0) != pid)
+        *(int *)status = -1;
+    return NULL;
+}
+
+// A process that ends with its last thread, after the first, and a child that does.
+static int last_thread(void) {
+    pthread_t threads[3];
+    int status = -1;
+    pthread_create(&threads[0], NULL, forks, &status);
+    pthread_join(threads[0], NULL);
+    if (status != 0)
+        return 1;
+    for (int i = 0; i < 3; i++) {
+        pthread_create(&threads[i], NULL, outlives, NULL);
+        pthread_detach(threads[i]);
+    }
+    pthread_exit(NULL);
+}
+
 struct session {
     struct session *next;
     char *body;
@@ -247,6 +276,8 @@ int main(int argc, char **argv) {
         return last_words(atoi(argv[2]), argv[3]);
     if (strcmp(what, "children") == 0)
         return children();
+    if (strcmp(what, "last_thread") == 0)
+        return last_thread();
     if (strcmp(what, "serve") == 0)
         return serve();
     if (strcmp(what, "signal") == 0) {

@@ -19,9 +19,14 @@ pub fn read(bytes: &[u8]) -> (Vec<Event>, Option<Error>) {
     collect(Reader::new(bytes))
 }
 
-/// Reads a trace with threads.
+/// Reads a trace with threads: with one and with two, which must agree.
 pub fn read_threaded(bytes: &[u8]) -> (Vec<Event>, Option<Error>) {
-    collect(Reader::threaded(std::io::Cursor::new(bytes.to_vec())))
+    let input = || std::io::Cursor::new(bytes.to_vec());
+    let (ahead, stopped) = collect(Reader::read_ahead(input()));
+    let (events, error) = collect(Reader::threaded(input()));
+    assert_eq!(stopped.map(|e| e.to_string()), error.as_ref().map(|e| e.to_string()));
+    assert!(ahead == events, "one thread beside and two");
+    (events, error)
 }
 
 fn collect(reader: Result<Reader<'_>, Error>) -> (Vec<Event>, Option<Error>) {

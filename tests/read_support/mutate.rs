@@ -3,7 +3,8 @@
 //! Half of it is dealt to the bytes, which mostly breaks the framing. The other half is dealt to single events, whose batch
 //! is then put together again with its new length: so the rules of the ordering are reached too.
 
-use super::text::push;
+use super::data_file;
+use super::text::{self, push};
 use exectrace::format::{Kind, varint};
 
 /// A generator of numbers (splitmix64).
@@ -261,4 +262,29 @@ fn number(rest: &mut &[u8]) -> Option<u64> {
     let (v, n) = varint::read(rest)?;
     *rest = &rest[n..];
     Some(v)
+}
+
+/// A number from the environment.
+pub fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |v| v.parse().unwrap_or_else(|_| panic!("{name}={v}: expected a number")))
+}
+
+/// The traces that are damaged: small ones of each version, and texts of ours.
+pub fn bases() -> Vec<(String, Vec<u8>)> {
+    let mut bases = Vec::new();
+    for entry in std::fs::read_dir(data_file("")).expect("data").flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("trace") => bases.push((name, std::fs::read(&path).expect("a trace"))),
+            Some("test") => {
+                let text = std::fs::read_to_string(&path).expect("a text");
+                bases.push((name, text::parse_test(&text).wire));
+            }
+            _ => {}
+        }
+    }
+    bases.sort();
+    assert!(bases.len() >= 5, "{} traces", bases.len());
+    bases
 }

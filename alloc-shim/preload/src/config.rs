@@ -4,12 +4,15 @@
 //! |---|---|---|
 //! | `EXECTRACE_OUT` | the file to write; `%p` is the process id | none: nothing is recorded |
 //! | `EXECTRACE_HEAP` | `off`, `curve`, `sampled`, `sampled:BYTES`, `exact` | `curve` |
+//! | `EXECTRACE_MALLOC` | `mimalloc`: in place of the program's own allocator, if it is in this library | `own` |
 //! | `EXECTRACE_BLOCKING`, `EXECTRACE_SYSCALLS` | `0` or `1` | `1` |
 //! | `EXECTRACE_CPU_HZ` | CPU samples of a thread per second of its CPU time, 0 for none | 100 |
 //! | `EXECTRACE_STACK_DEPTH` | the most frames of a stack | 64 |
 //! | `EXECTRACE_BUFFER` | the most memory for buffers | `64MiB` |
 //! | `EXECTRACE_PERIOD_MS` | how long a generation lasts | 1000 |
 //! | `EXECTRACE_FLIGHT` | keep only the last so many bytes of the trace, in the file and in one beside it, `.old` | all |
+//! | `EXECTRACE_CTL` | listen on this socket for `exectrace ctl`; `%p` is the process id | none |
+//! | `EXECTRACE_PAUSED` | `1`: begin with the first `exectrace ctl SOCKET start` | `0` |
 //! | `EXECTRACE_FOLLOW` | `1`: children are recorded, too; `EXECTRACE_OUT` needs a `%p` | `0` |
 //! | `EXECTRACE_PARENT` | record only children of the process with this id, and with `EXECTRACE_FOLLOW` theirs | any process |
 //!
@@ -21,7 +24,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use exectrace::{Allocations, Symbolize, Tracer};
@@ -35,6 +38,13 @@ pub(crate) struct Config {
     pub(crate) out: PathBuf,
     pub(crate) tracer: Tracer,
     pub(crate) follow: bool,
+    /// Where to listen for commands; absolute, `%p` not yet filled in.
+    control: Option<PathBuf>,
+    /// Whether recording waits for a command.
+    pub(crate) paused: bool,
+    /// Whether the program gets another allocator than its own.
+    #[cfg_attr(not(feature = "mimalloc"), expect(dead_code, reason = "then it never does"))]
+    pub(crate) mimalloc: bool,
     /// How much of the trace is kept; all, if it does not say.
     pub(crate) flight: Option<u64>,
     /// The only parent whose children are recorded.
@@ -107,35 +117,62 @@ impl Config {
                 None => return Err(format!("EXECTRACE_FLIGHT: not a size: {size}")),
             },
         };
+        let mimalloc = match text("EXECTRACE_MALLOC")?.as_deref() {
+            None | Some("own") => false,
+            Some("mimalloc") if cfg!(feature = "mimalloc") => true,
+            Some("mimalloc") => {
+                let other = "`exectrace record --mimalloc --print-library` says which one has it";
+                return Err(format!("EXECTRACE_MALLOC: mimalloc is not in this library; {other}"));
+            }
+            Some(other) => return Err(format!("EXECTRACE_MALLOC: {other}: expected own or mimalloc")),
+        };
+        let control = match env::var_os("EXECTRACE_CTL").filter(|path| !path.is_empty()) {
+            None => None,
+            Some(path) => Some(std::path::absolute(&path).map_err(|e| format!("EXECTRACE_CTL: {e}"))?),
+        };
+        let paused = flag("EXECTRACE_PAUSED", false)?;
+        if paused && control.is_none() {
+            return Err("EXECTRACE_PAUSED needs EXECTRACE_CTL, so that it can be told to start".to_owned());
+        }
         let started = number(STARTED)?.map(|id| id as u32);
-        Ok(Some(Config { out, tracer, follow, flight, parent, started }))
+        Ok(Some(Config { out, tracer, follow, control, paused, mimalloc, flight, parent, started }))
     }
 
     /// The file of process `pid`; `n` tells apart what one process writes before and after an `exec`.
     pub(crate) fn path(&self, pid: u32, n: u32) -> PathBuf {
-        let mut path = Vec::new();
-        let mut rest = self.out.as_os_str().as_bytes();
-        while let Some(at) = rest.iter().position(|&b| b == b'%') {
-            path.extend_from_slice(&rest[..at]);
-            let (name, used) = match rest.get(at + 1) {
-                Some(b'p') => (pid.to_string(), 2),
-                Some(b'%') => ("%".to_owned(), 2),
-                _ => ("%".to_owned(), 1),
-            };
-            path.extend_from_slice(name.as_bytes());
-            rest = &rest[at + used..];
-        }
-        path.extend_from_slice(rest);
-        if n > 0 {
-            path.extend_from_slice(format!(".{n}").as_bytes());
-        }
-        OsString::from_vec(path).into()
+        filled(&self.out, pid, n)
+    }
+
+    /// Where process `pid` listens, if it does.
+    pub(crate) fn control(&self, pid: u32) -> Option<PathBuf> {
+        Some(filled(self.control.as_ref()?, pid, 0))
     }
 
     /// Whether each process has a file of its own, which no other one overwrites.
     pub(crate) fn is_per_process(&self) -> bool {
         self.path(0, 0) != self.path(1, 0)
     }
+}
+
+/// A path with the process id in place of `%p`, and a number behind it that is not 0.
+fn filled(pattern: &Path, pid: u32, n: u32) -> PathBuf {
+    let mut path = Vec::new();
+    let mut rest = pattern.as_os_str().as_bytes();
+    while let Some(at) = rest.iter().position(|&b| b == b'%') {
+        path.extend_from_slice(&rest[..at]);
+        let (name, used) = match rest.get(at + 1) {
+            Some(b'p') => (pid.to_string(), 2),
+            Some(b'%') => ("%".to_owned(), 2),
+            _ => ("%".to_owned(), 1),
+        };
+        path.extend_from_slice(name.as_bytes());
+        rest = &rest[at + used..];
+    }
+    path.extend_from_slice(rest);
+    if n > 0 {
+        path.extend_from_slice(format!(".{n}").as_bytes());
+    }
+    OsString::from_vec(path).into()
 }
 
 fn text(name: &str) -> Result<Option<String>, Wrong> {

@@ -14,7 +14,10 @@
 
 mod arena;
 mod config;
+mod control;
 mod malloc;
+#[cfg(feature = "mimalloc")]
+mod mimalloc;
 mod next;
 mod process;
 mod session;

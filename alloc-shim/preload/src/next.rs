@@ -1,4 +1,4 @@
-//! The allocator behind this library: the program's own, wherever that is.
+//! The allocator behind this library: the program's own, wherever that is, or mimalloc if that is asked for.
 //!
 //! Its functions are looked up when the first of them is called, which is long before `main`. The lookup may itself allocate
 //! (in older C libraries): what is asked for meanwhile comes from a small static area, and is never given back.
@@ -6,6 +6,9 @@
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_int, c_void};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering::*};
+
+#[cfg(feature = "mimalloc")]
+use crate::mimalloc;
 
 type Ptr = *mut c_void;
 
@@ -129,6 +132,26 @@ pub(crate) fn is_early(at: Ptr) -> bool {
 /// How many bytes from an early block on can be read.
 pub(crate) fn early_bytes(at: Ptr) -> usize {
     EARLY_BYTES - at.addr().wrapping_sub(EARLY.0.get().addr()).min(EARLY_BYTES)
+}
+
+/// Puts mimalloc in the place of the program's allocator, for all that is allocated from here on.
+///
+/// Blocks that are there go back to where they came from. So the functions that take a block come first.
+#[cfg(feature = "mimalloc")]
+pub(crate) fn swap() {
+    find();
+    let to = |next: &Next, f: *const ()| next.at.store(f.cast_mut().cast(), Release);
+    mimalloc::prepare([&FREE, &REALLOC, &USABLE].map(|next| next.at.load(Relaxed)));
+    to(&FREE, mimalloc::free as *const ());
+    to(&REALLOC, mimalloc::realloc as *const ());
+    to(&USABLE, mimalloc::usable as *const ());
+    to(&MALLOC, mimalloc::malloc as *const ());
+    to(&CALLOC, mimalloc::calloc as *const ());
+    to(&POSIX_MEMALIGN, mimalloc::posix_memalign as *const ());
+    to(&ALIGNED_ALLOC, mimalloc::aligned_alloc as *const ());
+    to(&MEMALIGN, mimalloc::memalign as *const ());
+    to(&VALLOC, mimalloc::valloc as *const ());
+    to(&PVALLOC, mimalloc::pvalloc as *const ());
 }
 
 /// Whether the allocator tells the size of its blocks. Without that there is no heap to be recorded.

@@ -97,7 +97,7 @@ pub unsafe extern "C" fn daemon(keep_directory: c_int, keep_files: c_int) -> c_i
     let next = unsafe { core::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int, c_int) -> c_int>(next) };
     // SAFETY: the caller's.
     let result = unsafe { next(keep_directory, keep_files) };
-    if !session::is_recorded() {
+    if !session::is_own() {
         session::forked();
     }
     result

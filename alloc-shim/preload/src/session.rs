@@ -1,33 +1,72 @@
 //! One process's recording: when it begins and when it ends.
 //!
-//! It begins in the constructor, or in the child of a `fork` that is to be followed, and ends once, with the process. What ends
+//! It begins in the constructor, or at a [command](crate::control), or in the child of a `fork` that is to be followed, and ends once, with the process. What ends
 //! without a word (a signal, the kernel) leaves its last generation in the black box beside the file.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use exectrace::__preload as guest;
 
 use crate::arena::ARENA;
 use crate::config::{Config, STARTED};
+use crate::control;
 use crate::sink::{self, Sink};
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 /// The process that is being recorded, 0 for none. It is not this one in a child of `vfork`, which has our memory.
 static RECORDED: AtomicU32 = AtomicU32::new(0);
+/// The process that is to be recorded, now or at a command.
+static OWN: AtomicU32 = AtomicU32::new(0);
 /// The black box of the recording that is on.
 static BLACK_BOX: Mutex<Option<BlackBox>> = Mutex::new(None);
 
 struct BlackBox {
-    file: guest::Kept,
+    /// While it is needed.
+    file: Option<guest::Kept>,
     identity: (u64, u64),
     path: CString,
 }
 
 /// How often one process may write files under one name, before and after each `exec`.
 const FILES_MAX: u32 = 1000;
+
+/// Somebody starts or stops, or the process ends: see [`Turn`].
+static TURN: AtomicBool = AtomicBool::new(false);
+/// The process ends: nothing begins any more.
+static OVER: AtomicBool = AtomicBool::new(false);
+/// The file that is written.
+static FILE: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// While it lives, nobody else starts or stops.
+struct Turn;
+
+impl Turn {
+    /// Waits for its turn; `None` if that does not come within seconds.
+    fn take() -> Option<Turn> {
+        for _ in 0..TURN_LOOKS {
+            if !TURN.swap(true, Ordering::Acquire) {
+                return Some(Turn);
+            }
+            let time = libc::timespec { tv_sec: 0, tv_nsec: 100_000 };
+            // SAFETY: the kernel reads a time there.
+            unsafe { guest::system(libc::SYS_nanosleep, [(&raw const time).expose_provenance(), 0, 0, 0, 0, 0]) };
+        }
+        None
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        TURN.store(false, Ordering::Release);
+    }
+}
+
+const TURN_LOOKS: u32 = 50_000;
 
 /// The library's constructor.
 pub(crate) extern "C" fn begin() {
@@ -50,11 +89,34 @@ pub(crate) extern "C" fn begin() {
                 None => config.parent.is_none_or(|only| only == parent),
             };
             if wanted {
-                start(config);
+                #[cfg(feature = "mimalloc")]
+                if config.mimalloc {
+                    crate::next::swap();
+                }
+                begin_process(config);
             }
         }
         Ok(None) => {}
         Err(wrong) => complain(&wrong),
+    }
+}
+
+/// This process is one of those to be recorded.
+fn begin_process(config: &Config) {
+    let pid = guest::process_id();
+    // Whatever stands between here and a trace that runs, the program's `errno` is as it was.
+    // SAFETY: the process has one thread: this is the constructor, or the child of a fork.
+    unsafe { std::env::set_var(STARTED, pid.to_string()) };
+    OWN.store(pid, Ordering::Release);
+    if let Some(path) = config.control(pid)
+        && let Err(why) = control::begin(path)
+    {
+        complain(&why);
+    }
+    if !config.paused
+        && let Err(why) = start(config)
+    {
+        complain(&why);
     }
 }
 
@@ -66,51 +128,123 @@ extern "C" fn fork_ended() {
     ARENA.unlock();
 }
 
-fn start(config: &Config) {
+/// `Err` says why not; it is for whoever asked, who may not be the program: nothing is said here.
+fn start(config: &Config) -> Result<(), String> {
     let pid = guest::process_id();
-    // Whatever stands between here and a trace that runs, the program's `errno` is as it was.
-    // SAFETY: the process has one thread: this is the constructor, or the child of a fork.
-    unsafe { std::env::set_var(STARTED, pid.to_string()) };
     match sink(config, pid).and_then(|sink| start_into(config, sink)) {
-        Ok(()) => RECORDED.store(pid, Ordering::Release),
-        Err(e) => complain(&format!("cannot record to {}: {e}", config.path(pid, 0).display())),
+        Ok(path) => {
+            if let Ok(mut file) = FILE.try_lock() {
+                *file = Some(path);
+            }
+            RECORDED.store(pid, Ordering::Release);
+            Ok(())
+        }
+        Err(e) => Err(format!("cannot record to {}: {e}", config.path(pid, 0).display())),
     }
 }
 
-fn start_into(config: &Config, sink: Sink) -> io::Result<()> {
+/// The command to start.
+pub(crate) fn control_start() -> Result<String, String> {
+    let _turn = Turn::take().ok_or("busy")?;
+    if is_recorded() {
+        return Err("it is recorded already".to_owned());
+    }
+    let config = CONFIG.get().filter(|_| !OVER.load(Ordering::Acquire)).ok_or("the program ends")?;
+    start(config)?;
+    Ok(control_status())
+}
+
+/// The command to stop.
+pub(crate) fn control_stop() -> Result<String, String> {
+    let _turn = Turn::take().ok_or("busy")?;
+    if !is_recorded() {
+        return Err("it is not recorded".to_owned());
+    }
+    let stopped = stop();
+    if let Err(e) = stopped {
+        return Err(e.to_string());
+    }
+    Ok(control_status())
+}
+
+/// Has all that was recorded up to now in the file.
+pub(crate) fn control_flush() -> Result<String, String> {
+    let _turn = Turn::take().ok_or("busy")?;
+    if !is_recorded() {
+        return Err("it is not recorded".to_owned());
+    }
+    guest::flush();
+    Ok(control_status())
+}
+
+/// What is going on. `file` is the one that is written, or was last.
+pub(crate) fn control_status() -> String {
+    let state = if is_recorded() { "recording" } else { "paused" };
+    let file = FILE.try_lock().ok().and_then(|file| file.clone());
+    let file = file.map_or_else(|| "null".to_owned(), |file| control::quoted(file.as_os_str()));
+    format!("{{\"ok\":true,\"state\":\"{state}\",\"process\":{},\"file\":{file}}}", guest::process_id())
+}
+
+fn start_into(config: &Config, sink: Sink) -> io::Result<PathBuf> {
+    let written = PathBuf::from(OsString::from_vec(sink.path().clone().into_bytes()));
     let mut path = sink.path().clone().into_bytes();
     path.extend_from_slice(b".box");
     let path = CString::new(path)?;
     let mut tracer = config.tracer.clone();
+    let (began, file) = (sink.began(), sink.descriptor());
+    let identity = sink::identity(file)?;
     // A directory that has room for one file and not for another is no reason to record nothing.
     if let Ok(file) = sink::create_box(&path) {
         tracer = tracer.__black_box(file.descriptor());
         if let Ok(mut place) = BLACK_BOX.try_lock() {
-            *place = Some(BlackBox { identity: sink::identity(file.descriptor()).unwrap_or_default(), file, path });
+            let identity = sink::identity(file.descriptor()).unwrap_or_default();
+            *place = Some(BlackBox { identity, file: Some(file), path });
         }
     }
-    let started = tracer.start(sink).map_err(io::Error::other);
-    if started.is_err() {
+    if let Err(e) = guest::start(tracer, sink) {
         remove_box();
+        return Err(io::Error::other(e));
     }
-    started
+    // From here on the program's table has nothing of ours, where the system allows that.
+    if began.wait() {
+        guest::forget_kept(file);
+        if sink::identity(file).is_ok_and(|now| now == identity) {
+            sink::close(file);
+        }
+    }
+    if !guest::box_needs_file()
+        && let Ok(mut place) = BLACK_BOX.try_lock()
+        && let Some(black_box) = place.as_mut()
+    {
+        black_box.close();
+    }
+    Ok(written)
+}
+
+impl BlackBox {
+    fn close(&mut self) {
+        let Some(kept) = self.file.take() else { return };
+        let file = kept.descriptor();
+        // Not if the program went around libc to close it: the number may be another file's.
+        if sink::identity(file).is_ok_and(|now| now == self.identity) {
+            sink::close(file);
+        }
+    }
 }
 
 /// All that it held is in the trace's file.
 fn remove_box() {
-    let Some(black_box) = BLACK_BOX.try_lock().ok().and_then(|mut place| place.take()) else { return };
+    let Some(mut black_box) = BLACK_BOX.try_lock().ok().and_then(|mut place| place.take()) else { return };
     let at = black_box.path.as_ptr().expose_provenance();
     // SAFETY: a terminated path.
     unsafe { guest::system(libc::SYS_unlinkat, [libc::AT_FDCWD as usize, at, 0, 0, 0, 0]) };
-    let file = black_box.file.descriptor();
-    // Not if the program went around libc to close it: the number may be another file's.
-    if sink::identity(file).is_ok_and(|now| now == black_box.identity) {
-        sink::close(file);
-    }
+    black_box.close();
 }
 
 fn sink(config: &Config, pid: u32) -> io::Result<Sink> {
-    if !config.is_per_process() && config.started.is_none() {
+    // The first of several that are started and stopped, too, may be there from before.
+    let first = FILE.try_lock().is_ok_and(|file| file.is_none());
+    if !config.is_per_process() && config.started.is_none() && first {
         return Sink::create(config.path(pid, 0), false, config.flight);
     }
     for n in 0..FILES_MAX {
@@ -125,13 +259,28 @@ fn sink(config: &Config, pid: u32) -> io::Result<Sink> {
 /// The library's destructor, and what each other way out of the process comes to. Returns when the trace is written.
 pub(crate) extern "C" fn end() {
     // A signal handler that interrupted a hook would wait for itself. What is in the buffers is in the black box.
-    if !is_recorded() || guest::is_inside() {
+    if guest::is_inside() || CONFIG.get().is_none() || !is_own() {
         return;
     }
+    OVER.store(true, Ordering::Release);
+    let Some(_turn) = Turn::take() else { return };
+    control::end();
+    if is_recorded() {
+        // The sink's errors have nowhere to go: what was written before them is in the file.
+        let _ = stop();
+    }
+}
+
+fn stop() -> Result<(), exectrace::StopError> {
     RECORDED.store(0, Ordering::Release);
-    // The sink's errors have nowhere to go: what was written before them is in the file.
-    let _ = exectrace::stop();
+    let stopped = guest::stop();
     remove_box();
+    stopped.map(drop)
+}
+
+/// Whether this is the process that was last begun, and not a child of it that is not followed or that borrows its memory.
+pub(crate) fn is_own() -> bool {
+    OWN.load(Ordering::Acquire) == guest::process_id()
 }
 
 /// Whether the calling process, and not one that shares or copied its memory, is being recorded.
@@ -142,10 +291,14 @@ pub(crate) fn is_recorded() -> bool {
 
 /// This is the child of a `fork`, behind all that libc does there.
 pub(crate) fn forked() {
-    if RECORDED.load(Ordering::Acquire) == 0 {
+    if OWN.load(Ordering::Acquire) == 0 {
         return;
     }
+    OWN.store(0, Ordering::Release);
     RECORDED.store(0, Ordering::Release);
+    // Whoever had these in the parent is not here.
+    TURN.store(false, Ordering::Release);
+    OVER.store(false, Ordering::Release);
     // The parent's files. The child's own come instead.
     if let Ok(mut place) = BLACK_BOX.try_lock() {
         core::mem::forget(place.take());
@@ -154,7 +307,7 @@ pub(crate) fn forked() {
     if let Some(config) = CONFIG.get()
         && config.follow
     {
-        start(config);
+        begin_process(config);
     }
 }
 

@@ -1,13 +1,18 @@
 //! The file that the trace goes to, open in a program that does not know of it.
 //!
-//! Its descriptor has a high number, so that the program's own are what they would be, and the hooks keep it open when the program closes
-//! everything. A program that goes around libc for that may still close it: so before a generation is written the file is
-//! looked at, and opened again by its path if it is another.
+//! The tracer's thread has a table of descriptors of its own with this one file in it: in the program's table there is none of ours,
+//! for the program to see, to close, or to take for its own.
+//!
+//! Linux before 5.9 does not give a thread its own table. There the descriptor has a high number, so that the program's own are what
+//! they would be, and the hooks keep it open when the program closes everything. A program that goes around libc for that may still
+//! close it: so before a generation is written the file is looked at, and opened again by its path if it is another.
 
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use exectrace::__preload as guest;
 
@@ -19,7 +24,9 @@ const HIGH: u64 = 4000;
 #[derive(Debug)]
 pub(crate) struct Sink {
     path: CString,
-    kept: guest::Kept,
+    kept: Kept,
+    /// Told of the first write, before which the descriptor is in the program's table.
+    began: Arc<Began>,
     /// Device and inode.
     identity: (u64, u64),
     /// Whether this generation's file has been looked at.
@@ -32,6 +39,60 @@ pub(crate) struct Sink {
     header: [u8; HEADER_BYTES],
 }
 
+/// The descriptor: in the program's table, with the hooks told of it, or in that of the tracer's thread.
+#[derive(Debug)]
+enum Kept {
+    Shared(guest::Kept),
+    Own(i32),
+}
+
+impl Kept {
+    fn descriptor(&self) -> i32 {
+        match self {
+            Kept::Shared(kept) => kept.descriptor(),
+            Kept::Own(fd) => *fd,
+        }
+    }
+
+    fn replace(&mut self, fd: i32) {
+        match self {
+            Kept::Shared(kept) => kept.replace(fd),
+            Kept::Own(own) => *own = fd,
+        }
+    }
+}
+
+/// What the first write has come to, for whoever starts the trace.
+#[derive(Debug, Default)]
+pub(crate) struct Began(AtomicU8);
+
+const NOT_YET: u8 = 0;
+const SHARED: u8 = 1;
+const OWN: u8 = 2;
+
+impl Began {
+    /// Waits for the first write. Whether the descriptor is out of the program's table then.
+    pub(crate) fn wait(&self) -> bool {
+        let mut looks = 0u32;
+        loop {
+            match self.0.load(Ordering::Acquire) {
+                // It comes with the start; the thread may have to wait for a processor.
+                NOT_YET if looks < LOOKS_MAX => {
+                    looks += 1;
+                    let pause = libc::timespec { tv_sec: 0, tv_nsec: 20_000 };
+                    let at = (&raw const pause).expose_provenance();
+                    // SAFETY: the kernel reads a time there.
+                    unsafe { guest::system(libc::SYS_nanosleep, [at, 0, 0, 0, 0, 0]) };
+                }
+                state => return state == OWN,
+            }
+        }
+    }
+}
+
+/// Some seconds: then something is wrong, and the program goes on.
+const LOOKS_MAX: u32 = 30_000;
+
 /// A trace begins with a header of so many bytes.
 const HEADER_BYTES: usize = 16;
 
@@ -41,14 +102,45 @@ impl Sink {
         &self.path
     }
 
+    /// The descriptor that it begins with.
+    pub(crate) fn descriptor(&self) -> i32 {
+        self.kept.descriptor()
+    }
+
+    /// The first write, to wait for.
+    pub(crate) fn began(&self) -> Arc<Began> {
+        self.began.clone()
+    }
+
+    /// Takes the descriptor out of the program's table, if that can be. On the tracer's thread, once.
+    fn begin(&mut self) {
+        let fd = self.kept.descriptor();
+        let own = guest::own_descriptors(Some(fd));
+        if own && let Kept::Shared(_) = self.kept {
+            // What the hooks keep in the program's table is for whoever started to close.
+            core::mem::forget(core::mem::replace(&mut self.kept, Kept::Own(fd)));
+        }
+        self.began.0.store(if own { OWN } else { SHARED }, Ordering::Release);
+    }
+
     /// Makes the file. With `new` it must not be there yet.
     pub(crate) fn create(path: PathBuf, new: bool, max_bytes: Option<u64>) -> io::Result<Sink> {
         let path = CString::new(path.into_os_string().into_vec())?;
         let how = if new { libc::O_EXCL } else { libc::O_TRUNC };
         let fd = open(&path, libc::O_CREAT | how)?;
-        let kept = guest::Kept::new(fd).ok_or_else(|| io::Error::other("too many files are kept"))?;
+        let kept = Kept::Shared(guest::Kept::new(fd).ok_or_else(|| io::Error::other("too many files are kept"))?);
         let (identity, header) = (identity(fd)?, [0; HEADER_BYTES]);
-        Ok(Sink { path, kept, identity, checked: false, max_bytes, bytes: 0, bytes_total: 0, header })
+        Ok(Sink {
+            path,
+            kept,
+            began: Arc::default(),
+            identity,
+            checked: false,
+            max_bytes,
+            bytes: 0,
+            bytes_total: 0,
+            header,
+        })
     }
 
     fn check(&mut self) -> io::Result<()> {
@@ -101,6 +193,9 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.began.0.load(Ordering::Relaxed) == NOT_YET {
+            self.begin();
+        }
         self.check()?;
         if self.bytes_total == 0 {
             let n = bytes.len().min(HEADER_BYTES);
@@ -124,6 +219,8 @@ impl Write for Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
+        // In a table of its own thread's it went with that.
+        let Kept::Shared(_) = self.kept else { return };
         let fd = self.kept.descriptor();
         if identity(fd).is_ok_and(|now| now == self.identity) {
             close(fd);

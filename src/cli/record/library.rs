@@ -10,17 +10,19 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The library of this build of the command; none in builds that have it elsewhere.
+/// The library of this build of the command, and the same with mimalloc inside; none in builds that have it elsewhere.
 #[cfg(embedded_preload)]
-const LIBRARY: Option<&[u8]> = Some(include_bytes!(env!("EXECTRACE_PRELOAD_BUILT")));
+const LIBRARIES: Option<[&[u8]; 2]> =
+    Some([include_bytes!(env!("EXECTRACE_PRELOAD_BUILT")), include_bytes!(env!("EXECTRACE_PRELOAD_MIMALLOC_BUILT"))]);
 #[cfg(not(embedded_preload))]
-const LIBRARY: Option<&[u8]> = None;
+const LIBRARIES: Option<[&[u8]; 2]> = None;
 
 /// Its file's name where it stands by itself.
 const NAME: &str = "libexectrace_preload.so";
 
 /// A path of the library: the one that was asked for, or a file of this very build's.
-pub fn path(asked: Option<&Path>) -> Result<PathBuf, Failure> {
+/// `mimalloc` says which of the two.
+pub fn path(asked: Option<&Path>, mimalloc: bool) -> Result<PathBuf, Failure> {
     if let Some(asked) = asked {
         let absolute = std::path::absolute(asked).unwrap_or_else(|_| asked.to_owned());
         if !absolute.is_file() {
@@ -28,8 +30,8 @@ pub fn path(asked: Option<&Path>) -> Result<PathBuf, Failure> {
         }
         return Ok(absolute);
     }
-    if let Some(bytes) = LIBRARY {
-        return installed(bytes);
+    if let Some(libraries) = LIBRARIES {
+        return installed(libraries[usize::from(mimalloc)]);
     }
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
     beside.filter(|path| path.is_file()).ok_or_else(|| {

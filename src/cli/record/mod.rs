@@ -3,6 +3,8 @@
 //! The program runs as it would without: its input and output, its signals and its exit code are its own. What is recorded goes
 //! to a directory beside the output while it runs ([`spool`]); names are found, and the trace is put together, when it has ended.
 
+pub mod control;
+mod events;
 pub mod library;
 pub mod program;
 mod run;
@@ -34,6 +36,7 @@ Examples:
   exectrace record -- ./server --port 8080         writes server.trace
   exectrace record --heap exact -o a.trace -- python3 app.py
   exectrace record --heap sampled --flight 64MiB --on cgroup=90% --on growth=100MiB/s -- ./server
+  exectrace record --ctl /tmp/app.ctl --paused -- ./server    and then: exectrace ctl /tmp/app.ctl start
   exectrace record --follow -o make.trace -- make  make.trace, and make.PID.trace for each process that it starts
 
 The exit code is the program's; 128 + N if signal N ended it; 2 if it could not be recorded.
@@ -50,6 +53,9 @@ pub struct Args {
     /// stacks too; `exact`, all of them
     #[arg(long, value_name = "WHAT", default_value = "curve", value_parser = heap)]
     heap: String,
+    /// Swap the program's allocator for mimalloc, which is in the preload library
+    #[arg(long)]
+    mimalloc: bool,
     /// Record the processes that the program starts, too, each in a file of its own
     #[arg(long)]
     follow: bool,
@@ -72,9 +78,17 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     flight: Option<u64>,
     /// Take a snapshot when this happens: `rss=SIZE`, `growth=SIZE/s`, `cgroup=PERCENT` of the control group's memory limit,
-    /// `cgroup-events`, `psi=PERCENT` of the time waited for memory, `signal` (SIGUSR2 to this command). May be given often
+    /// `cgroup-events`, `psi=PERCENT` of the time waited for memory, `signal` (SIGUSR2 to this command), `region=TIME`,
+    /// `syscall=TIME` or `gc-pause=TIME` that one of those took longer than (`100ms`), `alloc-failure`. May be given often
     #[arg(long, value_name = "CONDITION", value_parser = Condition::parse)]
     on: Vec<Condition>,
+    /// Listen on this socket for `exectrace ctl`, which starts and stops, takes snapshots, and says how things are. The second trace of
+    /// a program that is started again is app.2.trace, or has the number in place of a `%n` in FILE
+    #[arg(long, value_name = "SOCKET")]
+    ctl: Option<PathBuf>,
+    /// Record nothing before `exectrace ctl SOCKET start`
+    #[arg(long, requires = "ctl")]
+    paused: bool,
     /// The least time between two snapshots, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     cooldown: u64,
@@ -114,7 +128,7 @@ fn heap(text: &str) -> Result<String, String> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
-    let library = library::path(args.library.as_deref())?;
+    let library = library::path(args.library.as_deref(), args.mimalloc)?;
     if args.print_library {
         let mut out = Output::stdout();
         out.line(format_args!("{}", library.display()));
@@ -143,14 +157,36 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         names: names.clone(),
         quiet: args.quiet,
     });
-    let ended = match run::to_its_end(&mut command, args.follow, plan.map(|plan| (plan, spool.clone()))) {
+    let server = args.ctl.as_ref().map(|path| control::Server::bind(path, &spool, &output, &names));
+    let server = match server.transpose() {
+        Ok(server) => server,
+        Err(e) => {
+            spool.remove();
+            return Err(e);
+        }
+    };
+    let watch = plan.map(|plan| (plan, spool.clone()));
+    let mut done = control::Done::default();
+    let ended = match server {
+        None => run::to_its_end(&mut command, args.follow, watch, &|_| {}),
+        Some(server) => {
+            let ended;
+            (ended, done) = server.during(|begun| run::to_its_end(&mut command, args.follow, watch, begun));
+            ended
+        }
+    };
+    let mut ended = match ended {
         Ok(ended) => ended,
         Err(e) => {
             spool.remove();
             return Err(Failure::usage(format_args!("cannot run {}: {e}", Path::new(name).display()), ""));
         }
     };
-    let traces = spool.finish(ended.process, &output, &names)?;
+    let numbers = args.ctl.is_some().then_some(&mut done.numbers);
+    let mut traces = spool.finish(ended.process, &output, &names, numbers)?;
+    let earlier = done.traces.into_iter().map(|path| Finished { path, is_main: true, trouble: None });
+    traces.splice(0..0, earlier);
+    ended.snapshots.append(&mut done.snapshots);
     if !args.quiet {
         report(args, &traces, &ended);
     }
@@ -170,6 +206,7 @@ fn environment(args: &Args, library: &Path, spool: &Spool, command: &mut Command
         .env("EXECTRACE_PARENT", std::process::id().to_string())
         .env("EXECTRACE_FOLLOW", bit(args.follow))
         .env("EXECTRACE_HEAP", &args.heap)
+        .env("EXECTRACE_MALLOC", if args.mimalloc { "mimalloc" } else { "own" })
         .env("EXECTRACE_BLOCKING", bit(!args.no_blocking))
         .env("EXECTRACE_SYSCALLS", bit(!args.no_syscalls))
         .env("EXECTRACE_CPU_HZ", args.cpu_hz.to_string())
@@ -179,6 +216,11 @@ fn environment(args: &Args, library: &Path, spool: &Spool, command: &mut Command
         .env("EXECTRACE_PERIOD_MS", if args.on.is_empty() { "1000" } else { "250" })
         // What an outer recording left for its own children.
         .env_remove("EXECTRACE_STARTED");
+    if args.ctl.is_some() {
+        command.env("EXECTRACE_CTL", spool.control_pattern()).env("EXECTRACE_PAUSED", bit(args.paused));
+    } else {
+        command.env_remove("EXECTRACE_CTL").env_remove("EXECTRACE_PAUSED");
+    }
     if let Some(bytes) = args.flight {
         command.env("EXECTRACE_FLIGHT", bytes.to_string());
     }
@@ -191,7 +233,8 @@ fn report(args: &Args, traces: &[Finished], ended: &run::Ended) {
     if let Some(signal) = ended.signal {
         let _ = writeln!(text, "exectrace: {name} was ended by signal {signal}");
     }
-    match traces.iter().find(|t| t.is_main) {
+    let own: Vec<&Finished> = traces.iter().filter(|t| t.is_main).collect();
+    match own.last() {
         Some(main) => {
             if let Some(what) = &main.trouble {
                 let _ = writeln!(text, "exectrace: {}: {what}", main.path.display());
@@ -201,11 +244,13 @@ fn report(args: &Args, traces: &[Finished], ended: &run::Ended) {
                 let _ = write!(text, "\n{summary}\n");
             }
             let path = shell_word(&main.path);
-            let _ = writeln!(text, "Trace      {path}");
+            for trace in &own {
+                let _ = writeln!(text, "Trace      {}", shell_word(&trace.path));
+            }
             for snapshot in &ended.snapshots {
                 let _ = writeln!(text, "Snapshot   {}", shell_word(snapshot));
             }
-            let others = traces.iter().filter(|t| !t.is_main).count();
+            let others = traces.len() - own.len();
             if others > 0 {
                 let _ = writeln!(text, "           and {others} of other processes beside it");
             }
@@ -217,6 +262,9 @@ fn report(args: &Args, traces: &[Finished], ended: &run::Ended) {
             let _ = writeln!(text, "Next       exectrace profile sync {path}   where threads wait for each other");
             let _ = writeln!(text, "           {heap}");
             let _ = writeln!(text, "           go tool trace {path}   the timeline, in the browser");
+        }
+        None if args.paused => {
+            let _ = writeln!(text, "exectrace: nothing was recorded of {name}: it was not told to start");
         }
         None => {
             let _ = writeln!(

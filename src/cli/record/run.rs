@@ -27,19 +27,31 @@ pub struct Ended {
 
 /// Those that somebody may send to this process and mean the program.
 const FOR_THE_PROGRAM: [i32; 5] = [SIGHUP, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
-/// A terminal sends these to the program, too. Here they must not end the command, which has a trace to finish.
+/// A terminal sends these to all of its foreground, so to the program, too. Here they must not end the command, which has a trace to finish.
 const FROM_THE_TERMINAL: [i32; 2] = [SIGINT, SIGQUIT];
 /// How often to look for the end of processes that are not our children.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Runs the program and waits for its end; with `all` also for that of the processes that it has left behind.
-pub fn to_its_end(command: &mut Command, all: bool, watch: Option<(Plan, Spool)>) -> io::Result<Ended> {
+/// Whether a terminal may have sent a signal that this process was sent: a process manager sends them to one process.
+fn is_at_a_terminal() -> bool {
+    let foreground = std::fs::File::open("/dev/tty").and_then(|tty| Ok(rustix::termios::tcgetpgrp(tty)?));
+    foreground.is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+/// Runs the program and waits for its end; with `all` also for that of the processes that it has left behind. Tells `begun` its process.
+pub fn to_its_end(
+    command: &mut Command,
+    all: bool,
+    watch: Option<(Plan, Spool)>,
+    begun: &dyn Fn(u32),
+) -> io::Result<Ended> {
     if all {
         // What outlives its parent becomes our child, which can be waited for.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     }
     let mut child = command.spawn()?;
     let process = child.id();
+    begun(process);
     // Only now, so that the program has the dispositions that this command was given.
     let mut signals = Signals::new(FOR_THE_PROGRAM.iter().chain(&FROM_THE_TERMINAL))?;
     let handle = signals.handle();
@@ -62,7 +74,7 @@ pub fn to_its_end(command: &mut Command, all: bool, watch: Option<(Plan, Spool)>
             }
             seen.store(signal != SIGWINCH, Ordering::Relaxed);
             let to = Pid::from_raw(process as i32);
-            if FOR_THE_PROGRAM.contains(&signal)
+            if (FOR_THE_PROGRAM.contains(&signal) || !is_at_a_terminal())
                 && let (Some(to), Some(signal)) = (to, Signal::from_named_raw(signal))
             {
                 // It may be gone already.

@@ -12,7 +12,7 @@
 
 use crate::outcome::Failure;
 use exectrace::format::header::HEADER_BYTES;
-use exectrace::rewrite::{self, Binaries, Parts};
+use exectrace::rewrite::{self, Binaries, Parts, Symbolizer};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -33,6 +33,16 @@ pub struct Names {
     pub debug_dirs: Vec<PathBuf>,
 }
 
+impl Names {
+    /// One that reads each binary once, for all traces that it is given.
+    pub fn symbolizer(&self) -> Symbolizer {
+        let mut binaries = Binaries::default();
+        binaries.files.clone_from(&self.binaries);
+        binaries.debug_dirs.clone_from(&self.debug_dirs);
+        Symbolizer::new(binaries)
+    }
+}
+
 /// A trace that is done.
 pub struct Finished {
     pub path: PathBuf,
@@ -40,6 +50,27 @@ pub struct Finished {
     pub is_main: bool,
     /// What is wrong with it.
     pub trouble: Option<String>,
+}
+
+/// Numbers the traces of a program that is started and stopped: how many there are.
+#[derive(Debug, Default)]
+pub struct Numbers(pub u32);
+
+impl Numbers {
+    /// The next file: with the number in place of `%n`, or behind the name from the second on.
+    pub fn next(&self, output: &Path) -> PathBuf {
+        let n = self.0 + 1;
+        let name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.contains("%n") {
+            return output.with_file_name(name.replace("%n", &n.to_string()));
+        }
+        if n == 1 {
+            return output.to_owned();
+        }
+        let stem = output.file_stem().unwrap_or_default().to_string_lossy();
+        let extension = output.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+        output.with_file_name(format!("{stem}.{n}{extension}"))
+    }
 }
 
 /// What a process left.
@@ -71,13 +102,17 @@ impl Spool {
 
     /// What the library is told to write to.
     pub fn pattern(&self) -> OsString {
+        self.escaped(b"/%p.raw")
+    }
+
+    fn escaped(&self, rest: &[u8]) -> OsString {
         // A `%` of the directory's name is written twice.
         let dir = self.dir.as_os_str().as_encoded_bytes();
-        let mut pattern = Vec::with_capacity(dir.len() + 8);
+        let mut pattern = Vec::with_capacity(dir.len() + rest.len());
         for &b in dir {
             pattern.extend_from_slice(if b == b'%' { b"%%" } else { std::slice::from_ref(&b) });
         }
-        pattern.extend_from_slice(b"/%p.raw");
+        pattern.extend_from_slice(rest);
         std::os::unix::ffi::OsStringExt::from_vec(pattern)
     }
 
@@ -98,19 +133,30 @@ impl Spool {
     }
 
     /// Makes traces of all that is there, and removes it. That of `main` is `output`; others have the process id in their names, and
-    /// a number if a process has more than one.
-    pub fn finish(self, main: u32, output: &Path, names: &Names) -> Result<Vec<Finished>, Failure> {
+    /// a number if a process has more than one. With `numbers` those of `main` are numbered instead, in their order.
+    pub fn finish(
+        self,
+        main: u32,
+        output: &Path,
+        names: &Names,
+        mut numbers: Option<&mut Numbers>,
+    ) -> Result<Vec<Finished>, Failure> {
         let cannot = |e: io::Error| Failure::usage(format_args!("cannot read {}: {e}", self.dir.display()), "");
         let raws = self.raws().map_err(cannot)?;
         let mut done = Vec::new();
         let mut kept = false;
+        let mut symbolizer = names.symbolizer();
         for (i, raw) in raws.iter().enumerate() {
             // The last program that a process executed is the one that was meant.
             let is_last = raws.get(i + 1).is_none_or(|next| next.process != raw.process);
-            let is_main = raw.process == main && is_last;
-            let path = name(output, raw, is_main, is_last);
-            match finish(raw, &path, names, false) {
-                Ok(None) => {}
+            let numbers = numbers.as_mut().filter(|_| raw.process == main);
+            let is_main = raw.process == main && (is_last || numbers.is_some());
+            let path = match &numbers {
+                Some(numbers) => numbers.next(output),
+                None => name(output, raw, is_main, is_last),
+            };
+            match finish(raw, &path, &mut symbolizer, false) {
+                Ok(None) => continue,
                 Ok(Some(trouble)) => done.push(Finished { path, is_main, trouble }),
                 Err(e) => {
                     kept = true;
@@ -118,11 +164,48 @@ impl Spool {
                     done.push(Finished { path, is_main, trouble });
                 }
             }
+            if let Some(numbers) = numbers {
+                numbers.0 += 1;
+            }
         }
         if !kept {
             self.remove();
         }
         Ok(done)
+    }
+
+    /// What one process wrote into `raw`, which it has ended, becomes the trace `output`. What is wrong with it, if anything is; `None` if
+    /// there is nothing in it.
+    pub fn finish_one(
+        &self,
+        raw: &Raw,
+        output: &Path,
+        symbolizer: &mut Symbolizer,
+    ) -> Result<Option<Option<String>>, rewrite::Error> {
+        let done = finish(raw, output, symbolizer, false)?;
+        for path in [raw.path.clone(), with(&raw.path, ".old"), box_of(&raw.path)] {
+            // What cannot be removed goes with the directory.
+            let _ = fs::remove_file(path);
+        }
+        Ok(done)
+    }
+
+    /// Where the processes listen for commands: the pattern for the library.
+    pub fn control_pattern(&self) -> OsString {
+        self.escaped(b"/%p.ctl")
+    }
+
+    /// The processes that listen for commands, or did.
+    pub fn listening(&self) -> Vec<u32> {
+        let names = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let mut all: Vec<u32> = names.filter_map(|name| name.to_str()?.strip_suffix(".ctl")?.parse().ok()).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Removes the directory.
@@ -197,7 +280,7 @@ pub fn recover(raw: &Path, whole: &Path, is_running: bool) -> Result<Option<u64>
 pub fn finish(
     raw: &Raw,
     output: &Path,
-    names: &Names,
+    symbolizer: &mut Symbolizer,
     is_running: bool,
 ) -> Result<Option<Option<String>>, rewrite::Error> {
     let whole = with(output, ".whole");
@@ -208,12 +291,9 @@ pub fn finish(
         return Ok(None);
     }
     let (file, _) = input(if recovered.is_some() { &whole } else { &raw.path }).map_err(rewrite::Error::Write)?;
-    let mut binaries = Binaries::default();
-    binaries.files.clone_from(&names.binaries);
-    binaries.debug_dirs.clone_from(&names.debug_dirs);
     let part = with(output, ".part");
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&part).map_err(rewrite::Error::Write)?);
-    let result = rewrite::symbolize(file, &mut out, &binaries, &mut |_| {});
+    let result = symbolizer.symbolize(file, &mut out, &mut |_| {});
     out.flush().map_err(rewrite::Error::Write)?;
     let trouble = match result {
         Ok(report) if report.written.generations_written == 0 => {
@@ -234,4 +314,19 @@ pub fn finish(
         let _ = fs::remove_file(&whole);
     }
     Ok(Some(trouble))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_one_program_are_numbered() {
+        let next = |n: u32, output: &str| Numbers(n).next(Path::new(output)).display().to_string();
+        assert_eq!(next(0, "/a/b.trace"), "/a/b.trace");
+        assert_eq!(next(1, "/a/b.trace"), "/a/b.2.trace");
+        assert_eq!(next(1, "b"), "b.2");
+        assert_eq!(next(0, "/%n/b-%n.trace"), "/%n/b-1.trace");
+        assert_eq!(next(11, "b-%n.trace"), "b-12.trace");
+    }
 }

@@ -1,9 +1,13 @@
 //! Watches the program while it runs, and takes a snapshot of its trace when something goes wrong: before memory runs out, say.
 //!
-//! It looks from outside, a few times a second, at what the system says of the process and its control group: nothing of that
-//! costs the program anything. A snapshot is of what the program has written by then, which is everything up to the last generation.
+//! It looks from outside, a few times a second, at what the system says of the process and its control group, and at what the program
+//! has written of its trace ([`events`](super::events)): nothing of that costs the program anything. A snapshot is of what the program
+//! has written by then, which is everything up to the last generation.
 
+use super::events::Written;
 use super::spool::{self, Names, Raw, Spool};
+use exectrace::format::spans::Span;
+use exectrace::rewrite::Symbolizer;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::Write;
@@ -33,6 +37,10 @@ pub enum Condition {
     Pressure(f64),
     /// This command got SIGUSR2.
     Signal,
+    /// A region, a system call or a pause of the world took longer than so many nanoseconds.
+    Took(Span, u64),
+    /// An allocation failed.
+    AllocationFailure,
 }
 
 /// Where standard error cannot be written there is nobody to tell.
@@ -41,7 +49,8 @@ fn say(what: &str) {
 }
 
 impl Condition {
-    /// Parses `rss=512MiB`, `growth=50MiB/s`, `cgroup=90%`, `cgroup-events`, `psi=10%`, `signal`.
+    /// Parses `rss=512MiB`, `growth=50MiB/s`, `cgroup=90%`, `cgroup-events`, `psi=10%`, `signal`, `region=200ms`, `syscall=1s`,
+    /// `gc-pause=10ms`, `alloc-failure`.
     pub fn parse(text: &str) -> Result<Condition, String> {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let bytes =
@@ -50,17 +59,32 @@ impl Condition {
             let number = value.strip_suffix('%').unwrap_or(value).parse::<f64>().ok();
             number.filter(|p| *p > 0.0).ok_or(format!("{value:?} is no share such as 90%"))
         };
+        let took = |what| match duration_ns(value) {
+            Some(ns) => Ok(Condition::Took(what, ns)),
+            None => Err(format!("{value:?} is no time such as 100ms")),
+        };
         match name {
+            "region" => took(Span::Region),
+            "syscall" => took(Span::Syscall),
+            "gc-pause" => took(Span::Pause),
+            "alloc-failure" if value.is_empty() => Ok(Condition::AllocationFailure),
             "rss" => bytes().map(Condition::Rss),
             "growth" => bytes().map(Condition::Growth),
             "cgroup" => percent().map(Condition::Cgroup),
             "psi" => percent().map(Condition::Pressure),
             "cgroup-events" if value.is_empty() => Ok(Condition::CgroupEvents),
             "signal" if value.is_empty() => Ok(Condition::Signal),
-            _ => {
-                Err("expected rss=SIZE, growth=SIZE/s, cgroup=PERCENT, cgroup-events, psi=PERCENT or signal".to_owned())
-            }
+            _ => Err(
+                "expected rss=SIZE, growth=SIZE/s, cgroup=PERCENT, cgroup-events, psi=PERCENT, signal, region=TIME, \
+                      syscall=TIME, gc-pause=TIME or alloc-failure"
+                    .to_owned(),
+            ),
         }
+    }
+
+    /// Whether it is found in the events.
+    fn is_of_events(&self) -> bool {
+        matches!(self, Condition::Took(..) | Condition::AllocationFailure)
     }
 
     fn name(&self) -> &'static str {
@@ -71,6 +95,10 @@ impl Condition {
             Condition::CgroupEvents => "cgroup-events",
             Condition::Pressure(_) => "psi",
             Condition::Signal => "signal",
+            Condition::Took(Span::Region, _) => "region",
+            Condition::Took(Span::Syscall, _) => "syscall",
+            Condition::Took(Span::Pause, _) => "gc-pause",
+            Condition::AllocationFailure => "alloc-failure",
         }
     }
 }
@@ -83,6 +111,19 @@ pub fn bytes(text: &str) -> Option<u64> {
         "KiB" | "K" | "k" => 1 << 10,
         "MiB" | "M" => 1 << 20,
         "GiB" | "G" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok().filter(|&n| n > 0)?.checked_mul(unit)
+}
+
+/// A time with its unit: `250us`, `10ms`, `2s`.
+fn duration_ns(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit: u64 = match text[digits.len()..].trim() {
+        "ns" => 1,
+        "us" | "µs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
         _ => return None,
     };
     digits.parse::<u64>().ok().filter(|&n| n > 0)?.checked_mul(unit)
@@ -111,6 +152,8 @@ pub struct Watch {
     /// Resident bytes, the last looks'.
     rss: VecDeque<u64>,
     events: Option<u64>,
+    /// What the program writes, where a condition is about that.
+    written: Option<Written>,
     last: Option<Instant>,
     taken: Vec<(u64, PathBuf)>,
 }
@@ -118,20 +161,29 @@ pub struct Watch {
 impl Watch {
     pub fn new(plan: Plan, spool: Spool, process: u32, asked: Arc<AtomicBool>) -> Watch {
         let (rss, taken) = (VecDeque::new(), Vec::new());
-        Watch { plan, spool, process, asked, rss, events: None, last: None, taken }
+        let written = plan.conditions.iter().any(Condition::is_of_events).then(Written::default);
+        Watch { plan, spool, process, asked, rss, events: None, written, last: None, taken }
     }
 
     /// Watches until `over`. Returns the snapshots that were kept, the worst first.
     pub fn run(mut self, over: &AtomicBool) -> Vec<PathBuf> {
-        while !over.load(Ordering::Acquire) {
-            std::thread::sleep(LOOK);
+        let mut symbolizer = self.plan.names.symbolizer();
+        loop {
+            // What the program wrote last is looked at, too, when it has ended: it may have ended of that.
+            let is_over = over.load(Ordering::Acquire);
+            if !is_over {
+                std::thread::sleep(LOOK);
+            }
             // Looked at each time, so that rates and counts are those of the time between two looks.
             let found = self.look();
             let asked = self.asked.swap(false, Ordering::AcqRel);
             let found = if asked { Some((Condition::Signal, 100)) } else { found };
             let cool = asked || self.last.is_none_or(|last| last.elapsed() >= self.plan.cooldown);
             if let Some((condition, score)) = found.filter(|_| cool) {
-                self.take(&condition, score);
+                self.take(&condition, score, &mut symbolizer);
+            }
+            if is_over {
+                break;
             }
         }
         self.taken.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
@@ -140,6 +192,32 @@ impl Watch {
 
     /// The worst of the conditions that hold, and its score: how much of the limit it is, in percent.
     fn look(&mut self) -> Option<(Condition, u64)> {
+        let of_events = self.look_at_events();
+        let of_process = self.look_at_process();
+        of_events.into_iter().chain(of_process).max_by_key(|(_, score)| *score)
+    }
+
+    /// The worst that the program has written since the last look.
+    fn look_at_events(&mut self) -> Option<(Condition, u64)> {
+        let written = self.written.as_mut()?;
+        let raws = self.spool.raws().unwrap_or_default();
+        written.read(&raws.iter().rfind(|raw| raw.process == self.process)?.path);
+        let longest = [Span::Region, Span::Syscall, Span::Pause].map(|what| written.spans.longest(what));
+        let failed = written.spans.has_message();
+        let score = |condition: &Condition| match *condition {
+            Condition::Took(what, limit) => {
+                let ns = longest[what as usize];
+                (ns > limit).then(|| (u128::from(ns) * 100 / u128::from(limit)) as u64)
+            }
+            Condition::AllocationFailure => failed.then_some(100),
+            _ => None,
+        };
+        let scored = self.plan.conditions.iter().filter_map(|c| Some((c.clone(), score(c)?)));
+        scored.max_by_key(|(_, score)| *score)
+    }
+
+    /// The worst that the system says of it.
+    fn look_at_process(&mut self) -> Option<(Condition, u64)> {
         let rss = resident(self.process)?;
         self.rss.push_back(rss);
         let before = if self.rss.len() > GROWTH_LOOKS { self.rss.pop_front() } else { None };
@@ -154,7 +232,7 @@ impl Watch {
                 Condition::Cgroup(percent) => cgroup.as_ref()?.share()? * 100.0 / percent,
                 Condition::CgroupEvents => f64::from(u8::from(more)),
                 Condition::Pressure(percent) => pressure(cgroup.as_ref())? / percent,
-                Condition::Signal => 0.0,
+                Condition::Signal | Condition::Took(..) | Condition::AllocationFailure => 0.0,
             };
             (share >= 1.0).then_some((share * 100.0) as u64)
         };
@@ -162,13 +240,13 @@ impl Watch {
         scored.max_by_key(|(_, score)| *score)
     }
 
-    fn take(&mut self, condition: &Condition, score: u64) {
+    fn take(&mut self, condition: &Condition, score: u64, symbolizer: &mut Symbolizer) {
         let raws = self.spool.raws().unwrap_or_default();
         // The program that the process runs now.
         let Some(raw) = raws.iter().rfind(|raw| raw.process == self.process) else { return };
         let n = self.taken.len() + 1;
         let path = self.path(n, condition, score);
-        let said = match snapshot(raw, &path, &self.plan.names) {
+        let said = match snapshot(raw, &path, symbolizer) {
             Ok(true) => format!("exectrace: {} at {score} % of its limit: {}", condition.name(), path.display()),
             // Nothing is written yet: at the next look there may be something.
             Ok(false) => return,
@@ -209,8 +287,8 @@ impl Watch {
 }
 
 /// Makes a trace of what a process has written so far. False if that is nothing yet.
-fn snapshot(raw: &Raw, path: &Path, names: &Names) -> Result<bool, exectrace::rewrite::Error> {
-    Ok(spool::finish(raw, path, names, true)?.is_some())
+fn snapshot(raw: &Raw, path: &Path, symbolizer: &mut Symbolizer) -> Result<bool, exectrace::rewrite::Error> {
+    Ok(spool::finish(raw, path, symbolizer, true)?.is_some())
 }
 
 fn resident(process: u32) -> Option<u64> {
@@ -273,12 +351,27 @@ mod tests {
             ("psi=0.5", Condition::Pressure(0.5)),
             ("cgroup-events", Condition::CgroupEvents),
             ("signal", Condition::Signal),
+            ("region=200ms", Condition::Took(Span::Region, 200_000_000)),
+            ("syscall=1s", Condition::Took(Span::Syscall, 1_000_000_000)),
+            ("gc-pause=50us", Condition::Took(Span::Pause, 50_000)),
+            ("alloc-failure", Condition::AllocationFailure),
         ] {
             assert_eq!(Condition::parse(text).as_ref(), Ok(&expected), "{text}");
         }
-        for text in
-            ["", "rss", "rss=", "rss=0", "rss=x", "cgroup=-1", "cgroup=x%", "signal=1", "other=1", "rss=99999999999GiB"]
-        {
+        for text in [
+            "",
+            "rss",
+            "rss=",
+            "rss=0",
+            "rss=x",
+            "cgroup=-1",
+            "cgroup=x%",
+            "signal=1",
+            "other=1",
+            "rss=99999999999GiB",
+            "region=5",
+            "region=0s",
+        ] {
             assert!(Condition::parse(text).is_err(), "{text}");
         }
     }

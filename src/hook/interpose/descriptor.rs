@@ -81,6 +81,14 @@ pub(in crate::hook) fn set_kept(place: usize, fd: c_int) {
     KEPT[place].store(fd, Relaxed);
 }
 
+/// Frees the place of a descriptor.
+pub(in crate::hook) fn forget_kept(fd: c_int) {
+    for place in &KEPT {
+        // Another number may have come to the place in between, and stays.
+        let _ = place.compare_exchange(fd, NONE, Relaxed, Relaxed);
+    }
+}
+
 /// Frees all places; what was there.
 pub(in crate::hook) fn take_kept() -> impl Iterator<Item = c_int> {
     KEPT.iter().map(|place| place.swap(NONE, Relaxed)).filter(|&fd| fd > NONE)
