@@ -95,9 +95,12 @@ fn one_more<'gc>(mc: &Mutation<'gc>, world: &World<'gc>, random: &mut Random, dr
     }
 }
 
+/// Objects and bytes of each type, objects dropped, and weak references and ephemerons that lead somewhere.
+type State = (BTreeMap<String, (usize, usize)>, usize, usize);
+
 /// Makes a world, and lets it change and decay over some cycles. After each, all that can be told about it: how many objects
 /// of each type are alive, how many were dropped, how many weak references and ephemerons still lead somewhere.
-fn history(config: Config) -> Vec<(BTreeMap<String, (usize, usize)>, usize, usize)> {
+fn history(config: Config) -> Vec<State> {
     let dropped = Rc::new(Cell::new(0));
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let mut arena = WorldArena::new(config.poison(true), |_| (GcVec::new(), GcVec::new()));
@@ -280,6 +283,8 @@ fn a_panic_on_any_thread_ends_the_cycle_on_all() {
 #[repr(C)]
 struct Cons(*mut Cons, *mut Cons, u64);
 
+/// # Safety
+/// A cons of the heap.
 unsafe fn visit_cons(object: NonNull<u8>, visitor: &mut RawVisitor<'_>) {
     // SAFETY: the heap asks about conses only.
     let cons = unsafe { object.cast::<Cons>().as_ref() };
@@ -290,6 +295,8 @@ unsafe fn visit_cons(object: NonNull<u8>, visitor: &mut RawVisitor<'_>) {
 }
 static CONS: Kind = Kind::fixed("cons", size_of::<Cons>(), Some(visit_cons), None);
 
+/// # Safety
+/// `roots` is a vector of conses of the heap.
 unsafe fn visit_roots(roots: *mut (), visitor: &mut RawVisitor<'_>) {
     // SAFETY: the hooks were made with such a vector, which outlives the heap.
     for cons in unsafe { &*roots.cast::<Vec<*mut Cons>>() } {
