@@ -7,7 +7,7 @@
 //!
 //! `cargo bench --bench gc [-- FILTER]`
 
-use exectrace::gc::{Arena, Config, Gc, GcCell, GcRefCell, Mode, Mutation, Rootable};
+use exectrace::gc::{Arena, Config, Gc, GcCell, GcRefCell, GcVec, Mode, Mutation, Rootable};
 use std::time::{Duration, Instant};
 
 struct Tree<'gc> {
@@ -223,6 +223,71 @@ fn race(filter: Option<&str>, name: &str, contenders: &[Contender]) {
     }
 }
 
+/// A node of a random graph.
+struct Spot<'gc>([GcCell<'gc, Option<Gc<'gc, Spot<'gc>>>>; 4]);
+exectrace::collect_fields!(impl['gc] struct Spot<'gc>(links));
+
+/// How long a full mark of a heap takes, in ns for each object, with so many threads: the median of some. Of trees, which
+/// lie in the order in which they were made, and of a graph whose nodes refer to others all over the heap.
+fn full_marks(filter: Option<&str>, mib: usize) {
+    type Forest<'gc> = GcVec<'gc, Gc<'gc, Tree<'gc>>>;
+    type Graph<'gc> = GcVec<'gc, Gc<'gc, Spot<'gc>>>;
+    for threads in [1, 2, 4] {
+        let config = || Config::new().mode(Mode::StopTheWorld).mark_threads(threads);
+        if filter.is_none_or(|f| "mark trees".contains(f)) {
+            let mut arena = Arena::<Rootable!['gc => Forest<'gc>]>::new(config(), |_| GcVec::new());
+            arena.mutate(|mc, forest| (0..mib).for_each(|_| forest.push(mc, build(mc, 15))));
+            tell_marks("mark trees", threads, &mut arena, mib << 16);
+        }
+        if filter.is_none_or(|f| "mark graph".contains(f)) {
+            let mut arena = Arena::<Rootable!['gc => Graph<'gc>]>::new(config(), |_| GcVec::new());
+            let count = mib << 15;
+            arena.mutate(|mc, graph| {
+                let mut x = 88_172_645_463_325_252_u64;
+                for _ in 0..count {
+                    graph.push(mc, mc.alloc(Spot([const { GcCell::new(None) }; 4])));
+                }
+                for spot in graph.iter() {
+                    for link in &Gc::as_ref(spot).0 {
+                        x ^= x << 13;
+                        x ^= x >> 7;
+                        x ^= x << 17;
+                        link.set(mc, graph.get((x >> 20) as usize % count));
+                    }
+                }
+            });
+            tell_marks("mark graph", threads, &mut arena, count);
+        }
+    }
+}
+
+fn tell_marks<R: for<'a> exectrace::gc::Rootable<'a> + ?Sized>(
+    name: &str,
+    threads: usize,
+    arena: &mut Arena<R>,
+    objects: usize,
+) {
+    arena.collect();
+    let mut times: Vec<u64> = Vec::new();
+    for _ in 0..9 {
+        let before = arena.stats().stw.ns_sum;
+        arena.collect();
+        times.push(arena.stats().stw.ns_sum - before);
+    }
+    times.sort_unstable();
+    let ns = |i: usize| times[i] as f64 / objects as f64;
+    println!(
+        "{name}  {threads} threads  {:8.1} ms ({:.1}..{:.1})  {:.2} ns/object ({:.2}..{:.2}), {} MiB",
+        times[4] as f64 / 1e6,
+        times[0] as f64 / 1e6,
+        times[8] as f64 / 1e6,
+        ns(4),
+        ns(0),
+        ns(8),
+        arena.stats().bytes_live >> 20
+    );
+}
+
 fn main() {
     let filter = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let filter = filter.as_deref();
@@ -247,4 +312,5 @@ fn main() {
         "lru",
         &[("incremental", &|| lru(Config::new(), entries, operations)), ("stw", &|| lru(stw(), entries, operations))],
     );
+    full_marks(filter, if quick { 2 } else { 200 });
 }

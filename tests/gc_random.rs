@@ -371,6 +371,20 @@ fn generational_agrees_with_the_model() {
 }
 
 #[test]
+fn several_markers_agree_with_the_model() {
+    for (seed, threads) in [(1, 2), (2, 4)] {
+        let config = |mode| tiny(mode).mark_threads(threads).mark_alone_bytes(0);
+        run(seed + 500, config(Mode::StopTheWorld), scale(4000), 200, 20);
+        // Steps that are soon overrun, so that cycles are finished in one go, with all kinds of work left over.
+        run(seed + 510, config(Mode::Incremental).max_pause(Duration::ZERO), scale(4000), 200, 20);
+        run(seed + 520, config(Mode::Generational).max_pause(Duration::ZERO), scale(4000), 200, 20);
+        for mode in [Mode::Incremental, Mode::Generational] {
+            run(seed + 530, config(mode).max_pause(Duration::ZERO).stress(true), scale(1000), 200, 10);
+        }
+    }
+}
+
+#[test]
 fn stress_agrees_with_the_model() {
     // A cycle and a check of every invariant at every safepoint, and long mutations in which cycles end.
     for (seed, steps) in [(1, 20), (2, 200), (3, 2000)] {

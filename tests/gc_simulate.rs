@@ -43,15 +43,15 @@ fn what_a_load_costs_under_a_collector() {
     let rows = simulate(&path, &["--gc-percent", "50,100,200"]);
     assert_eq!(rows.len(), 3);
     for (row, percent) in rows.iter().zip([50.0, 100.0, 200.0]) {
-        // Each cycle comes after `percent` of what is alive was allocated, or somewhat earlier, and what it finds alive may
-        // be somewhat more.
+        // Each cycle comes after `percent` of what is alive was allocated; what it finds alive may be more by what was
+        // allocated while the one before marked, up to 0.6 of it.
         let ideal = CHURN as f64 / (LIVE as f64 * percent / 100.0);
         let cycles = number(row, "cycles");
-        assert!((ideal * 0.6..ideal * 1.6 + 3.0).contains(&cycles), "{percent} %: {cycles} cycles and not {ideal}");
+        assert!((ideal * 0.5..ideal * 1.6 + 3.0).contains(&cycles), "{percent} %: {cycles} cycles and not {ideal}");
         let peak = number(row, "peak_bytes") / (LIVE as f64 * (1.0 + percent / 100.0));
-        assert!((0.8..1.4).contains(&peak), "{percent} %: the peak is {peak} of the goal");
+        assert!((0.8..1.7).contains(&peak), "{percent} %: the peak is {peak} of the goal");
         let per_cycle = number(row, "marked_bytes") / cycles / LIVE as f64;
-        assert!((0.7..1.5).contains(&per_cycle), "{percent} %: {per_cycle} of what is alive is marked in a cycle");
+        assert!((0.7..1.7).contains(&per_cycle), "{percent} %: {per_cycle} of what is alive is marked in a cycle");
     }
     let cycles: Vec<_> = rows.iter().map(|r| number(r, "cycles")).collect();
     assert!(cycles[0] > cycles[1] && cycles[1] > cycles[2], "{cycles:?}");
@@ -61,5 +61,12 @@ fn what_a_load_costs_under_a_collector() {
         (number(&limited[0], "cycles"), number(&limited[0], "peak_bytes")),
         (cycles[2], number(&rows[2], "peak_bytes"))
     );
+    // One below what is alive does not bring the program to a stand: half of the time is the program's.
+    let tight = simulate(&path, &["--gc-percent", "100", "--memory-limit", "4MiB"]);
+    let share = number(&tight[0], "gc_ns") / number(&tight[0], "duration_ns");
+    assert!((0.2..0.6).contains(&share), "{share} of the time is the collector's");
+    let spiral = (CHURN / (256 << 10)) as f64;
+    assert!(number(&tight[0], "cycles") < spiral / 4.0, "{} cycles", tight[0]["cycles"]);
+    assert!(number(&tight[0], "cycles") > cycles[1] / 2.0 && number(&tight[0], "peak_bytes") > LIVE as f64);
     fs::remove_file(path).unwrap();
 }

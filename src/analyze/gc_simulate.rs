@@ -19,6 +19,8 @@ pub const GC_SIMULATE_SCHEMA: &str = "exectrace.gc-simulate/1";
 const QUANTUM_BYTES: u64 = 32 << 10;
 /// What may be allocated between two cycles at least.
 const ROOM_BYTES_MIN: u64 = 256 << 10;
+/// What counts as alive at least, for the way that a cycle is given.
+const LIVE_BYTES_MIN: u64 = 1 << 20;
 /// The most bytes to mark for one allocated, and the least of a step.
 const ASSIST_RATIO_MAX: u64 = 12;
 const ASSIST_BYTES_MIN: u64 = 64 << 10;
@@ -282,7 +284,9 @@ impl Collector {
             }
         }
         self.goal = goal.max(self.base.saturating_add(least));
-        self.trigger = if s.incremental { self.base + (self.goal - self.base) / 4 * 3 } else { self.goal };
+        let way = (self.goal - self.base).min(self.base.max(LIVE_BYTES_MIN));
+        let left = (room / 2).clamp(way / 4, way / 8 * 3);
+        self.trigger = if s.incremental { self.goal - left } else { self.goal };
     }
 
     fn alloc(&mut self, at_ns: u64, bytes: u64, live: u64) {
@@ -312,8 +316,10 @@ impl Collector {
         let way = self.goal.saturating_sub(self.heap).max(2 * QUANTUM_BYTES);
         let owed = u128::from(self.unpaid) * u128::from(left) / u128::from(way);
         let owed = u64::try_from(owed).unwrap_or(u64::MAX).min(self.unpaid.saturating_mul(ASSIST_RATIO_MAX));
-        self.unpaid = 0;
-        self.mark(at_ns, owed + ASSIST_BYTES_MIN);
+        if owed >= ASSIST_BYTES_MIN {
+            self.unpaid = 0;
+            self.mark(at_ns, owed);
+        }
     }
 
     fn mark(&mut self, at_ns: u64, most: u64) {
@@ -442,6 +448,31 @@ mod tests {
         // Half of the time at most, and so the limit gives way.
         assert!(out[1].peak_bytes > 32 * MIB && out[1].gc_ns <= out[1].duration_ns * 6 / 10, "{:?}", out[1]);
         assert_eq!((out[2].cycles, out[2].peak_bytes, out[2].mmu_1ms), (0, 672 * MIB, 1.0));
+    }
+
+    /// The death spiral: a collector that keeps to a limit which is less than what is alive begins a cycle for each few
+    /// hundred KiB, and frees next to nothing.
+    #[test]
+    fn a_limit_below_what_is_alive_costs_half_of_the_time_and_no_more() {
+        let (live, churn, limit, mark_ns_per_mib) = (32 * MIB, 320 * MIB, 16 * MIB, 1_000_000);
+        // Without protection: 32 ms of marking for what is allocated in a quarter of a millisecond.
+        let spiral_ns = churn / ROOM_BYTES_MIN * (live / MIB) * mark_ns_per_mib;
+        let program_ns = (live + churn) / 1024 * 1000;
+        assert!(spiral_ns > 100 * program_ns);
+        for incremental in [false, true] {
+            let o = &replay(&[setting(Some(100), Some(limit), incremental)], mark_ns_per_mib, live, churn)[0];
+            assert_eq!(o.duration_ns, program_ns + o.gc_ns);
+            assert!(o.gc_ns * 10 <= o.duration_ns * 6, "{o:?}");
+            // It does try: the limit is what paces it, and the heap is not much over what is alive and that room.
+            assert!(o.gc_ns * 10 >= o.duration_ns * 3, "{o:?}");
+            assert!(o.peak_bytes > live && o.peak_bytes < 3 * live, "{o:?}");
+            assert!(spiral_ns > 50 * o.gc_ns, "{o:?}");
+        }
+        // Just above what is alive, the same holds; and a limit with some room is kept.
+        let settings = [33, 36, 64].map(|mib| setting(Some(100), Some(mib * MIB), false));
+        let out = replay(&settings, mark_ns_per_mib, live, churn);
+        assert!(out[..2].iter().all(|o| o.gc_ns * 10 <= o.duration_ns * 6), "{out:?}");
+        assert!(out[2].peak_bytes <= 64 * MIB + MIB, "{:?}", out[2]);
     }
 
     #[test]

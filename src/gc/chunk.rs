@@ -17,6 +17,7 @@
 use super::type_info::TypeInfo;
 use core::cell::Cell;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// A block is the unit that belongs to one type. 32 KiB: the prototype's figure; it bounds the mark stack and is one
 /// quantum of pacing.
@@ -64,10 +65,14 @@ pub(super) enum Kind {
 
 /// Whether a block waits in the marker's queue, and for how much.
 pub(super) const QUEUED_NOT: u8 = 0;
-/// In the queue for one object, whose index stands in `pending`.
+/// In the queue for one object, which the queue's entry names.
 pub(super) const QUEUED_ONE: u8 = 1;
 /// In the queue for every object that is marked and not scanned.
 pub(super) const QUEUED_BLOCK: u8 = 2;
+/// While several threads mark: one of them scans the block, and nobody else does.
+pub(super) const QUEUED_BUSY: u8 = 3;
+/// As `QUEUED_BUSY`, and another has marked an object in it meanwhile, so that it is to be scanned again.
+pub(super) const QUEUED_AGAIN: u8 = 4;
 
 /// The part of a block's state that marking one pointer needs.
 #[repr(C)]
@@ -77,8 +82,25 @@ pub(super) struct Hot {
     pub(super) epoch: Cell<u8>,
     /// One of `QUEUED_*`.
     pub(super) queued: Cell<u8>,
-    /// The object that the block was queued for, under `QUEUED_ONE`.
-    pub(super) pending: Cell<u16>,
+    /// While several threads mark: not 0 if one of them makes the bitmaps valid.
+    refreshing: Cell<u8>,
+    _reserved: u8,
+}
+
+impl Hot {
+    /// The two that several markers use at the same time, as atomics.
+    ///
+    /// # Safety
+    /// While more than one thread marks, all of them use these and nobody uses the cells; the handing over to them and back
+    /// is in order (invariant 13).
+    #[inline(always)]
+    pub(super) unsafe fn shared(&self) -> (&AtomicU8, &AtomicU8) {
+        // SAFETY: the cell's own address; that all accesses are atomic is the caller's.
+        let epoch = unsafe { AtomicU8::from_ptr(self.epoch.as_ptr()) };
+        // SAFETY: as above.
+        let queued = unsafe { AtomicU8::from_ptr(self.queued.as_ptr()) };
+        (epoch, queued)
+    }
 }
 
 /// The rest of a block's state.
@@ -108,7 +130,7 @@ pub(super) struct Header {
 /// Four bits for each of 64 objects, together in half a cache line.
 #[repr(C)]
 pub(super) struct Group {
-    /// Reached in the cycle of the block's epoch, or allocated while it ran.
+    /// Reached in the cycle of the block's epoch, or allocated while it ran. Written by any marker while several mark.
     pub(super) mark: Cell<u64>,
     /// Its references were visited in that cycle, or are about to be by the one who set the bit.
     pub(super) scan: Cell<u64>,
@@ -116,6 +138,18 @@ pub(super) struct Group {
     pub(super) dirty: Cell<u64>,
     /// Holds a value that must be dropped. Kept for types that need it only.
     pub(super) alloc: Cell<u64>,
+}
+
+impl Group {
+    /// The mark bits, where several markers use them at the same time.
+    ///
+    /// # Safety
+    /// As [`Hot::shared`].
+    #[inline(always)]
+    pub(super) unsafe fn shared_mark(&self) -> &AtomicU64 {
+        // SAFETY: the cell's own address; that all accesses are atomic is the caller's.
+        unsafe { AtomicU64::from_ptr(self.mark.as_ptr()) }
+    }
 }
 
 /// What a chunk knows of itself.
@@ -283,13 +317,45 @@ impl Block {
     #[cold]
     #[inline(never)]
     pub(super) fn refresh(self, epoch: u8) {
+        self.clear_marks();
+        self.hot().epoch.set(epoch);
+    }
+
+    fn clear_marks(self) {
         for g in self.groups() {
             g.mark.set(0);
             g.scan.set(0);
             g.dirty.set(0);
         }
         self.header().scanned.set(0);
-        self.hot().epoch.set(epoch);
+    }
+
+    /// As [`refresh`](Block::refresh), where several markers may come to it at the same time: one does it, and the others
+    /// wait for the few hundred stores that it takes.
+    ///
+    /// # Safety
+    /// As [`Hot::shared`].
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn refresh_shared(self, epoch: u8) {
+        let hot = self.hot();
+        // SAFETY: the caller's.
+        let (valid_in, _) = unsafe { hot.shared() };
+        // SAFETY: the cell's own address; nobody uses it but through here.
+        let refreshing = unsafe { AtomicU8::from_ptr(hot.refreshing.as_ptr()) };
+        // Acquire pairs with the Release below, both on the lock and on the epoch: who sees the epoch sees clear bits.
+        while refreshing.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            if valid_in.load(Ordering::Acquire) == epoch {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        if valid_in.load(Ordering::Relaxed) != epoch {
+            // Nobody else looks at the bits before the epoch is this one.
+            self.clear_marks();
+            valid_in.store(epoch, Ordering::Release);
+        }
+        refreshing.store(0, Ordering::Release);
     }
 
     /// The first run of unmarked slots at or after `from`, as a half-open range. The marks must be valid.

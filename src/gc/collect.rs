@@ -58,7 +58,11 @@ use super::weak::EphemeronBox;
 /// # Safety
 /// * `visit` must show **every** [`Gc`] that the value holds, directly or in memory that it owns, to the visitor, every
 ///   time. One that is not shown is freed while it can still be reached.
-/// * `visit` must not change what the value holds, and must not touch the heap in any other way.
+/// * `visit` must only read, and must not touch the heap in any other way. It must not write to anything that others can
+///   reach, such as the borrow flag of a `RefCell`, a reference count, or a thread-local: a heap with
+///   [`Config::mark_threads`](super::Config::mark_threads) calls it on threads of its own, for several values at the same
+///   time, while the heap's thread stands still or marks as well. For the same reason it must read nothing that a third thread
+///   may write to, unless by atomics or under a lock that nobody holds while a heap marks.
 /// * Dropping the value must not read through any [`Gc`] in it: what it refers to may be gone.
 /// * No reference may be stored into the value after it was allocated except through [`GcCell`](super::GcCell) and its
 ///   like, which tell the heap.

@@ -19,6 +19,10 @@ pub enum Mode {
     Generational,
 }
 
+/// More threads than this share a mark phase badly: what they exchange goes through one queue.
+pub(super) const MARK_THREADS_MAX: usize = 16;
+/// What is marked before others are called: some milliseconds of work, and a hundred times what it takes to wake them.
+const MARK_ALONE_BYTES_DEFAULT: usize = 1 << 20;
 /// Go's rate of heap profiles.
 const SAMPLE_BYTES_DEFAULT: usize = 512 << 10;
 
@@ -33,10 +37,13 @@ pub struct Config {
     pub(super) sample_bytes: usize,
     pub(super) stress: bool,
     pub(super) poison: bool,
+    pub(super) mark_threads: usize,
+    pub(super) mark_alone_bytes: usize,
 }
 
 impl Config {
-    /// Incremental, `gc_percent` 100, a minimum heap of 4 MiB, a pause target of 500 us, a sample of every 512 KiB, no limits.
+    /// Incremental, `gc_percent` 100, a minimum heap of 4 MiB, a pause target of 500 us, a sample of every 512 KiB, no limits, one
+    /// thread that marks.
     pub const fn new() -> Self {
         Config {
             settings: Settings {
@@ -51,6 +58,8 @@ impl Config {
             sample_bytes: SAMPLE_BYTES_DEFAULT,
             stress: false,
             poison: false,
+            mark_threads: 1,
+            mark_alone_bytes: MARK_ALONE_BYTES_DEFAULT,
         }
     }
 
@@ -91,6 +100,28 @@ impl Config {
     /// over one and a half times its goal finishes in one go.
     pub fn max_pause(mut self, time: Duration) -> Self {
         self.max_pause = time;
+        self
+    }
+
+    /// How many threads mark while the program stands still, the heap's own among them: 1 to 16, and 1 by default.
+    ///
+    /// It makes stops shorter where one is long: in the stop-the-world mode, in [`Arena::collect`](super::Arena::collect), and
+    /// where a cycle in steps has to be finished in one go. Steps themselves, and whatever is less than a MiB, the heap's thread
+    /// marks alone. The other threads are made when they are first needed, live as long as the heap, and sleep between
+    /// times; where one cannot be made, the rest do its work.
+    ///
+    /// Those threads call [`Collect::visit`](super::Collect::visit), and see values that are not `Sync`. That is sound because
+    /// nobody writes to them meanwhile: the heap's thread stands still or marks as well, what it alone can reach has no other
+    /// writer, and `visit` only reads, as its contract says. So this needs no `unsafe` and no bound on types.
+    pub fn mark_threads(mut self, threads: usize) -> Self {
+        self.mark_threads = threads.clamp(1, MARK_THREADS_MAX);
+        self
+    }
+
+    /// For tests: so much is marked by the heap's own thread before others are called.
+    #[doc(hidden)]
+    pub fn mark_alone_bytes(mut self, bytes: usize) -> Self {
+        self.mark_alone_bytes = bytes;
         self
     }
 

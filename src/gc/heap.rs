@@ -15,6 +15,7 @@ use super::pacer::{Pacer, Settings};
 use super::pool::Pool;
 use super::root::Roots;
 use super::stats::{Durations, HeapStats, TypeStats};
+use super::team::Team;
 use super::type_info::{Fixed, TypeInfo};
 use super::types::{TypeSlot, Types, hash};
 use core::cell::{Cell, RefCell};
@@ -101,6 +102,8 @@ pub(super) struct Heap {
     pub(super) types: RefCell<Types>,
     pub(super) pool: RefCell<Pool>,
     pub(super) marker: RefCell<Marker>,
+    /// The threads that help it, once they were needed.
+    pub(super) team: RefCell<Option<Team>>,
     pub(super) roots: Roots,
     /// The arena's root object.
     pub(super) root: Cell<Option<(NonNull<u8>, &'static TypeInfo)>>,
@@ -148,6 +151,7 @@ impl Heap {
             types: RefCell::new(Types::new()),
             pool: RefCell::new(pool),
             marker: RefCell::new(Marker::new()),
+            team: RefCell::new(None),
             roots: Roots::new()?,
             root: Cell::new(None),
             config,
@@ -268,7 +272,7 @@ impl Heap {
     /// An object with a run of blocks for itself.
     pub(super) fn alloc_large(&self, info: &'static TypeInfo, bytes: usize) -> Result<NonNull<u8>, OutOfMemory> {
         let index = self.types.borrow_mut().index_of(info)?;
-        self.pay(bytes);
+        self.pay();
         let block = loop {
             match self.take_blocks(bytes.div_ceil(BLOCK_BYTES)) {
                 Ok(block) => break block,
@@ -304,7 +308,7 @@ impl Heap {
                 // is to be looked up again.
                 paid = true;
                 drop(types);
-                self.pay(BLOCK_BYTES);
+                self.pay();
                 self.observer().live(self.heap_bytes());
                 continue;
             }
@@ -368,7 +372,6 @@ impl Heap {
             }
         }
         block.hot().queued.set(QUEUED_NOT);
-        block.hot().pending.set(0);
         block.refresh(self.epoch.get());
         for group in block.groups() {
             group.alloc.set(0);

@@ -29,29 +29,29 @@ use core::ptr::NonNull;
 
 /// Objects between prefetch and visit: the prototype's figure, where 8 to 32 made no difference that could be told from
 /// noise.
-const RING: usize = 16;
+pub(super) const RING: usize = 16;
 /// Objects visited between two looks at the clock, where there is a deadline: at a few cache misses each some 50 us, and
 /// the look itself is 30 ns.
 const VISITS_PER_CLOCK: usize = 256;
 /// Visited in any step, whatever the deadline, so that marking outruns a program that allocates.
 const VISITS_MIN: usize = 2048;
 /// Items of a long array that are visited at a time: at a cache miss each some 100 us.
-const ITEMS_PER_VISIT: usize = 1024;
+pub(super) const ITEMS_PER_VISIT: usize = 1024;
 /// The address of no block.
-const NO_BLOCK: usize = usize::MAX;
+pub(super) const NO_BLOCK: usize = usize::MAX;
 
 /// Marks objects and finds out what they refer to.
 pub(super) struct Marker {
     /// The cycle's number modulo 255, never 0.
     epoch: u8,
     /// The address of the block being scanned.
-    current: usize,
+    pub(super) current: usize,
     /// Bytes of the objects marked in this cycle.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Objects of the current block to scan. Each is pushed when its scan bit is set, so that `SLOTS_MAX` is enough.
     depth: usize,
     stack: [MaybeUninit<NonNull<u8>>; SLOTS_MAX],
-    queue: Queue,
+    pub(super) queue: Queue,
     /// Objects and items visited, counting on and on.
     visited: usize,
     /// When so many were visited, the clock is looked at.
@@ -80,10 +80,7 @@ impl Visitor for Marker {
         match of.head.key.get() {
             None => {}
             Some(key) if self.is_marked(key) => of.value.visit(self),
-            Some(_) => {
-                of.head.next.set(self.pending);
-                self.pending = Some(NonNull::from(of).cast());
-            }
+            Some(_) => self.put_aside(NonNull::from(of).cast()),
         }
     }
 
@@ -102,7 +99,7 @@ impl Marker {
             bytes: 0,
             depth: 0,
             stack: [MaybeUninit::uninit(); SLOTS_MAX],
-            queue: Queue { entries: PageVec::new(), head: 0, tail: 0 },
+            queue: Queue::new(),
             visited: 0,
             visited_max: usize::MAX,
             deadline: u64::MAX,
@@ -167,6 +164,42 @@ impl Marker {
         // SAFETY: an object of this heap.
         let block = unsafe { block_of(object) };
         block.is_marked(block.index_of(object), self.epoch)
+    }
+
+    /// Keeps an ephemeron for later, when it is known whether its key is alive.
+    pub(super) fn put_aside(&mut self, ephemeron: NonNull<EphemeronHead>) {
+        // SAFETY: an ephemeron that is visited, so alive; this marker is the only one that visits it.
+        unsafe { ephemeron.as_ref() }.next.set(self.pending);
+        self.pending = Some(ephemeron);
+    }
+
+    /// Makes this the marker of another thread, which has nothing to do yet, for the cycle of `of`.
+    pub(super) fn join_cycle(&mut self, of: &Marker) -> Result<(), OutOfMemory> {
+        self.queue.reserve(of.queue.capacity())?;
+        self.epoch = of.epoch;
+        self.bytes = 0;
+        Ok(())
+    }
+
+    /// Takes over what another thread's marker has found out. It has nothing to do any more.
+    pub(super) fn take_over(&mut self, other: &mut Marker) {
+        debug_assert!(other.is_idle());
+        self.bytes += other.take_bytes();
+        let mut list = other.pending.take();
+        while let Some(head) = list {
+            // SAFETY: as in `settle`.
+            list = unsafe { head.as_ref() }.next.take();
+            self.put_aside(head);
+        }
+    }
+
+    /// Forgets what was still to do, where a panic has left blocks in any state. The caller resets that of all blocks.
+    pub(super) fn forget_all(&mut self) {
+        self.queue.clear();
+        self.depth = 0;
+        self.current = NO_BLOCK;
+        self.pending = None;
+        self.bytes = 0;
     }
 
     /// Visits the values of ephemerons whose keys are marked by now. `true` if there was one.
@@ -430,7 +463,7 @@ impl Marker {
     }
 
     #[inline(always)]
-    fn push(&mut self, p: NonNull<u8>) {
+    pub(super) fn push(&mut self, p: NonNull<u8>) {
         debug_assert!(self.depth < SLOTS_MAX);
         // SAFETY: invariant 6: an object is pushed once a cycle, and the stack holds those of one block only.
         unsafe { self.stack.get_unchecked_mut(self.depth) }.write(p);
@@ -438,7 +471,7 @@ impl Marker {
     }
 
     #[inline(always)]
-    fn pop(&mut self) -> Option<NonNull<u8>> {
+    pub(super) fn pop(&mut self) -> Option<NonNull<u8>> {
         self.depth = self.depth.checked_sub(1)?;
         // SAFETY: below the old depth, so inside the array.
         let top = unsafe { self.stack.get_unchecked(self.depth) };
@@ -449,13 +482,13 @@ impl Marker {
 
 /// An object whose block has references to visit.
 #[derive(Clone, Copy)]
-struct Entry {
-    object: NonNull<u8>,
-    info: &'static TypeInfo,
+pub(super) struct Entry {
+    pub(super) object: NonNull<u8>,
+    pub(super) info: &'static TypeInfo,
 }
 
 /// Blocks to scan, each at most once. A ring with as many places as there are blocks.
-struct Queue {
+pub(super) struct Queue {
     /// All places; their number is a power of two.
     entries: PageVec<Entry>,
     /// Where to take from, and where to put; they count on and on.
@@ -464,11 +497,25 @@ struct Queue {
 }
 
 impl Queue {
-    fn is_empty(&self) -> bool {
+    pub(super) const fn new() -> Self {
+        Queue { entries: PageVec::new(), head: 0, tail: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.head == self.tail
     }
 
-    fn reserve(&mut self, blocks: usize) -> Result<(), OutOfMemory> {
+    pub(super) fn len(&self) -> usize {
+        self.tail - self.head
+    }
+
+    /// How many entries there is room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.entries.as_slice().len()
+    }
+
+    /// Makes room for so many entries.
+    pub(super) fn reserve(&mut self, blocks: usize) -> Result<(), OutOfMemory> {
         let old = self.entries.as_slice();
         if blocks <= old.len() {
             return Ok(());
@@ -487,8 +534,12 @@ impl Queue {
         Ok(())
     }
 
+    pub(super) fn clear(&mut self) {
+        self.head = self.tail;
+    }
+
     #[inline(always)]
-    fn push(&mut self, e: Entry) {
+    pub(super) fn push(&mut self, e: Entry) {
         let entries = self.entries.as_mut_slice();
         let at = self.tail & (entries.len().wrapping_sub(1));
         debug_assert!(self.tail - self.head < entries.len());
@@ -498,7 +549,7 @@ impl Queue {
     }
 
     #[inline(always)]
-    fn pop(&mut self) -> Option<Entry> {
+    pub(super) fn pop(&mut self) -> Option<Entry> {
         if self.is_empty() {
             return None;
         }
@@ -512,7 +563,7 @@ impl Queue {
 
 /// Asks the processor to fetch what is at `p`.
 #[inline(always)]
-fn prefetch(p: NonNull<u8>) {
+pub(super) fn prefetch(p: NonNull<u8>) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch has no effect that the program could see.
     unsafe {

@@ -54,14 +54,16 @@
 //! ones can tell. On a live heap of 289 MiB the longest stop of the incremental mode was 0.65 ms of the thread's own
 //! time, 0.61 ms at the 99.9th percentile; of the generational mode 4.0 ms and 0.68 ms (`cargo bench --bench gc_pauses`).
 //!
+//! *Several threads* mark, if [`Config::mark_threads`] says so, where the program stands still for more than a moment
+//! (`team`, `worker`). Steps are not shared out: to wake a thread takes a good part of a step.
+//!
 //! *The end of an object* has an order: when all that can be reached is marked, weak references to the others are
 //! cleared, then watched ones are resurrected with all they refer to, then ephemerons lose their keys, and the rest is
 //! freed; Rust's `Drop` runs when a block is swept.
 //!
 //! # What is not there
-//! * Marking by several threads, or beside the program: objects are Rust values that the program may change at any
-//!   time, and cells are not atomic. A stop could be shared out among threads, which would ask of every [`Collect`] that
-//!   another thread may call it meanwhile; it is not yet.
+//! * Marking beside the program: objects are Rust values that the program may change at any time, and cells are not
+//!   atomic.
 //! * Moving objects. A block with one survivor stays; [`Arena::write_map`] shows it.
 //! * An arena that moves to another thread.
 //! * A C interface to the layer without types.
@@ -98,6 +100,10 @@
 //! 12. Every cycle, stop, assist and sweep that was told to the observer is ended, also by a panic; a cycle that a
 //!     panic ends frees nothing. *Else traces would not be valid, and objects whose references were not visited would
 //!     be freed.*
+//! 13. While more than one thread marks, the heap's own does nothing but mark, and all of them use mark bits, epochs and the
+//!     states of blocks by atomic operations only; the rest of a block's table entry and its scan bits are used by the one
+//!     worker that has made the block busy, and objects are only read. Threads are called and dismissed with Release and
+//!     Acquire. *Else: data races.*
 
 mod arena;
 mod array;
@@ -115,6 +121,7 @@ mod marker;
 mod minor;
 mod observer;
 mod pacer;
+mod page_box;
 mod page_vec;
 mod pointer;
 mod pool;
@@ -123,6 +130,7 @@ mod root;
 mod snapshot;
 mod stats;
 mod sweep;
+mod team;
 mod trace_observer;
 mod type_info;
 mod types;
@@ -130,6 +138,7 @@ mod vec;
 mod verify;
 mod weak;
 mod weak_map;
+mod worker;
 
 pub use arena::{Arena, Mutation, RootOf, Rootable};
 pub use array::{GcArray, GcString};

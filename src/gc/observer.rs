@@ -123,6 +123,12 @@ pub trait Observer {
     fn assist_begin(&self) {}
     /// The assist is over.
     fn assist_end(&self) {}
+    /// A function that each thread that helps to mark calls around its work, from then on until the marking ends
+    /// ([`Config::mark_threads`](super::Config::mark_threads)). It must call what it is given, once. An observer stays with the
+    /// heap's thread; such a function is all that others have of it.
+    fn around_mark_worker(&self) -> Option<fn(&mut dyn FnMut())> {
+        None
+    }
     /// Sweeping of one or more blocks begins.
     fn sweep_begin(&self) {}
     /// `bytes_swept` were looked at, and `bytes_reclaimed` of them are free.

@@ -72,12 +72,17 @@ use super::stats::HeapStats;
 use super::trace_observer::TraceObserver;
 use super::type_info::{CLASSES, EdgeSink, Shape, TypeInfo};
 use super::verify::Violation;
+use super::worker::Worker;
 use core::ptr::NonNull;
 
 /// Shows every reference in an object to the visitor, by [`RawVisitor::edge`].
 ///
 /// It may be called at any time in a safepoint and in an allocation, and also by a write (with an object that was written
 /// to). It must not change the object, nor use the heap. A panic ends the cycle, and nothing is freed by it.
+///
+/// With [`Config::mark_threads`] above 1 it is also called on threads of the heap's, for several objects at the same time,
+/// while the program stands still. Then it must write to no memory that it does not own, and read none that the program
+/// guards by being of one thread but what stands still with it; see [`Collect`].
 pub type VisitFn = unsafe fn(object: NonNull<u8>, visitor: &mut RawVisitor<'_>);
 
 /// Releases what a dead object owns outside of the heap. It must not look at other objects of the heap, which may be gone,
@@ -158,12 +163,17 @@ pub struct RawVisitor<'a>(To<'a>);
 
 enum To<'a> {
     Marker(&'a mut Marker),
+    Worker(&'a mut Worker),
     Sink(&'a mut EdgeSink<'a>),
 }
 
 impl<'a> RawVisitor<'a> {
     pub(super) fn marker(marker: &'a mut Marker) -> Self {
         RawVisitor(To::Marker(marker))
+    }
+
+    pub(super) fn worker(worker: &'a mut Worker) -> Self {
+        RawVisitor(To::Worker(worker))
     }
 
     pub(super) fn sink(sink: &'a mut EdgeSink<'a>) -> Self {
@@ -180,6 +190,8 @@ impl<'a> RawVisitor<'a> {
         match &mut self.0 {
             // SAFETY: the caller's.
             To::Marker(marker) => unsafe { marker.mark::<Untyped>(to) },
+            // SAFETY: the caller's.
+            To::Worker(worker) => unsafe { worker.mark::<Untyped>(to) },
             To::Sink(sink) => sink("", to, || UNTYPED),
         }
     }

@@ -36,6 +36,9 @@ const CATEGORY_SAMPLE: &str = "gc sample";
 /// The category of those that tell of a want of memory.
 const CATEGORY_PRESSURE: &str = "gc pressure";
 
+/// The region on a thread that helps to mark. (Go labels such goroutines; here the threads have the name "gc mark".)
+const MARK_WORKER: &str = "GC mark worker";
+
 impl Observer for TraceObserver {
     #[inline]
     fn is_on(&self) -> bool {
@@ -87,6 +90,10 @@ impl Observer for TraceObserver {
 
     fn assist_end(&self) {
         self.heap.assist_end();
+    }
+
+    fn around_mark_worker(&self) -> Option<fn(&mut dyn FnMut())> {
+        hook::on().then_some(|work| user::with_region(MARK_WORKER, work))
     }
 
     fn sweep_begin(&self) {

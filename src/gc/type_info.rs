@@ -11,6 +11,7 @@ use super::marker::Marker;
 use super::pointer::Gc;
 use super::raw::{RawFns, RawVisitor, UNTYPED, Untyped};
 use super::weak::EphemeronBox;
+use super::worker::Worker;
 use core::marker::PhantomData;
 use core::mem;
 use core::ptr::NonNull;
@@ -41,6 +42,9 @@ pub(super) struct TypeInfo {
     pub(super) scan_one: unsafe fn(NonNull<u8>, &mut Marker),
     /// Visits the references of all objects of a block that are marked and not scanned.
     pub(super) scan_block: unsafe fn(Block, &mut Marker),
+    /// The same for one of several markers: of the one object alone, or of all in its block that are marked and not scanned.
+    /// `false` if the object has to be queued again for the rest of it.
+    pub(super) scan_shared: unsafe fn(NonNull<u8>, bool, &mut Worker) -> bool,
     /// Shows the references of one object.
     pub(super) edges: unsafe fn(NonNull<u8>, &mut EdgeSink<'_>),
 }
@@ -67,6 +71,7 @@ impl TypeInfo {
             mark: mark_erased::<S>,
             scan_one: Marker::scan_one::<S>,
             scan_block: Marker::scan_block::<S>,
+            scan_shared: Worker::scan_shared::<S>,
             edges: edges_erased::<S>,
         }
     }
@@ -164,6 +169,7 @@ impl<T: Collect> Items<T> {
         assert!(align_of::<T>() <= SLOT_BYTES_MIN, "the alignment of an array's items is at most 16");
         let mut infos = [TypeInfo::new::<Self>(usize::MAX, Self::DROP, core::any::type_name::<[T]>); CLASSES.len() + 1];
         infos[CLASSES.len()].scan_one = Marker::scan_long::<T>;
+        infos[CLASSES.len()].scan_shared = Worker::scan_long_shared::<T>;
         let mut i = 0;
         while i < CLASSES.len() {
             infos[i] = TypeInfo::new::<Self>(CLASSES[i], Self::DROP, core::any::type_name::<[T]>);

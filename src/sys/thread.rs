@@ -87,19 +87,13 @@ impl OwnThread {
         main: extern "C" fn(*mut c_void) -> *mut c_void,
         arg: *mut c_void,
     ) -> Result<OwnThread, i32> {
-        // SAFETY: all-zero is a valid sigset_t, and sigfillset overwrites it.
-        let mut all: libc::sigset_t = unsafe { core::mem::zeroed() };
-        // SAFETY: as above.
-        let mut before: libc::sigset_t = unsafe { core::mem::zeroed() };
-        // SAFETY: `all` is a valid set.
-        unsafe { libc::sigfillset(&mut all) };
-        // SAFETY: both sets are valid. The new thread inherits the mask, so no signal of the program's is ever handled there.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) };
         let mut t: libc::pthread_t = 0 as libc::pthread_t;
-        // SAFETY: default attributes; `main` and `arg` are the caller's promise.
-        let r = unsafe { libc::pthread_create(&mut t, core::ptr::null(), main, arg) };
-        // SAFETY: the mask of before.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, core::ptr::null_mut()) };
+        let create = |t: &mut libc::pthread_t| {
+            // SAFETY: default attributes; `main` and `arg` are the caller's promise.
+            unsafe { libc::pthread_create(t, core::ptr::null(), main, arg) }
+        };
+        // Miri has no signals.
+        let r = if cfg!(miri) { create(&mut t) } else { with_signals_blocked(|| create(&mut t)) };
         if r == 0 { Ok(OwnThread(t)) } else { Err(r) }
     }
 
@@ -110,14 +104,31 @@ impl OwnThread {
     }
 }
 
+/// Runs `f` with all signals blocked. A thread that it makes inherits that, so that no signal of the program's is ever handled
+/// there.
+fn with_signals_blocked<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: all-zero is a valid sigset_t, and sigfillset overwrites it.
+    let mut all: libc::sigset_t = unsafe { core::mem::zeroed() };
+    // SAFETY: as above.
+    let mut before: libc::sigset_t = unsafe { core::mem::zeroed() };
+    // SAFETY: `all` is a valid set.
+    unsafe { libc::sigfillset(&mut all) };
+    // SAFETY: both sets are valid.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) };
+    let result = f();
+    // SAFETY: the mask of before.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, core::ptr::null_mut()) };
+    result
+}
+
 /// Names the calling thread for `ps`, `top` and debuggers.
 pub(crate) fn set_own_name(name: &core::ffi::CStr) {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     // SAFETY: PR_SET_NAME reads a C string of at most 16 bytes and cuts a longer one.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, name.as_ptr())
     };
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", not(miri))))]
     let _ = name;
 }
 

@@ -1,4 +1,4 @@
-//! The GC heap beside other collectors: gc-arena, boa_gc, dumpster, Go, Boehm's, and beside
+//! The GC heap beside other collectors: gc-arena, boa_gc, dumpster, Go, Boehm's, MMTk's, and beside
 //! `Box` and a bump allocator as the limits of what is possible. The same programs for all, each written as the
 //! contender's users would write it; answers must agree.
 //!
@@ -6,10 +6,13 @@
 //! time of the process (medians of the rounds, with the spread of the first), the ratio to the heap's default mode, peak
 //! resident memory, and, by the program's own looks at the clock (`watch`), the longest stop and the least share of any
 //! 1 ms and 10 ms that was left to the program (MMU). Stops are of the thread's own time, so that a busy machine
-//! does not show; but Go's are of the wall, since there the collector's threads take the processor away.
+//! does not show; but Go's and MMTk's are of the wall, since there the collector's threads do the work or take the processor
+//! away.
 //!
-//! Go is found at `EXECTRACE_GO` or in the path, Boehm's library by the C compiler: whichever is not there is left out.
+//! Go is found at `EXECTRACE_GO` or in the path, Boehm's library by the C compiler, MMTk's program (`--bin mmtk`) beside
+//! this one: whichever is not there is left out.
 //!
+//! `cargo build --release --manifest-path benches/gc-peers/Cargo.toml`, then
 //! `cargo run --release --manifest-path benches/gc-peers/Cargo.toml [-- PROGRAM[,PROGRAM...] [CONTENDER[,CONTENDER...]]]`
 //! with `ROUNDS` (5), `LIMIT_SECONDS` (60, for one run), and `EXECTRACE_RESULTS`, a file that the rows are added to.
 
@@ -67,23 +70,6 @@ fn run(contender: &str, program: &str) -> Option<u64> {
         "bumpalo" => limits::bump(program),
         _ => None,
     }
-}
-
-/// What a run prints: a line of its answer, CPU and wall time in nanoseconds and the peak of its memory in KiB; and a line
-/// for each stop. The programs in Go and C print the same.
-fn child(contender: &str, program: &str) {
-    watch::begin();
-    let (cpu, wall) = (watch::clock(libc::CLOCK_PROCESS_CPUTIME_ID), Instant::now());
-    let Some(answer) = run(contender, program) else { return };
-    let cpu = watch::clock(libc::CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    let status = fs::read_to_string("/proc/self/status").expect("the memory is told");
-    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("the peak is told");
-    let peak = peak.trim().trim_end_matches(" kB");
-    let mut out = format!("{answer} {cpu} {} {peak}\n", wall.elapsed().as_nanos());
-    for s in watch::stops() {
-        out += &format!("{} {} {}\n", s.end, s.wall, s.cpu);
-    }
-    print!("{out}");
 }
 
 struct Run {
@@ -149,6 +135,12 @@ fn command(contender: &str, program: &str, built: &Built) -> Option<Command> {
             c.env("GC_MARKERS", "1");
             c
         }
+        "MMTk Immix" | "MMTk StickyImmix" | "MMTk MarkSweep" => {
+            let beside = std::env::current_exe().expect("this program has a path").with_file_name("mmtk");
+            let mut c = Command::new(beside.exists().then_some(beside)?);
+            c.arg(contender.strip_prefix("MMTk ")?);
+            c
+        }
         _ => {
             let mut c = Command::new(std::env::current_exe().expect("this program has a path"));
             c.args(["child", contender]);
@@ -211,6 +203,11 @@ impl Built {
     }
 }
 
+/// Whether a contender's collector works on threads of its own, so that stops are to be taken by the wall.
+fn has_threads(contender: &str) -> bool {
+    contender.starts_with("Go") || contender.starts_with("MMTk")
+}
+
 /// What came of a contender's rounds.
 struct Row {
     contender: &'static str,
@@ -234,7 +231,7 @@ fn main() {
     if let [first, contender, program] = &args[..]
         && first == "child"
     {
-        return child(contender, program);
+        return watch::child(|| run(contender, program));
     }
     let picked = |i: usize, name: &str| {
         args.get(i).is_none_or(|list| list.split(',').any(|part| part == "all" || name.contains(part)))
@@ -247,7 +244,7 @@ fn main() {
         for _ in 0..rounds {
             for row in rows.iter_mut().filter(|r| r.failure.is_none()) {
                 let Some(command) = command(row.contender, program, &built) else { continue };
-                match one(command, limit, row.contender.starts_with("Go")) {
+                match one(command, limit, has_threads(row.contender)) {
                     Ok(run) => row.runs.extend(run),
                     Err(e) => row.failure = Some(e),
                 }
