@@ -50,6 +50,8 @@ pub struct Spans {
 #[derive(Debug, Default)]
 struct Open {
     regions: Vec<u64>,
+    /// How many there are beyond the deepest of these.
+    deeper: u64,
     syscall: Option<u64>,
     pause: Option<u64>,
 }
@@ -149,6 +151,7 @@ impl Spans {
             return Ok(());
         }
         let open = self.threads.entry(thread).or_default();
+        let mut is_gone = false;
         let longest = &mut self.longest;
         let mut ended = |what: Span, begin: Option<u64>, end: u64| {
             let ns = begin.map_or(0, |begin| end.saturating_sub(begin));
@@ -163,6 +166,8 @@ impl Spans {
             time = time.saturating_add(args[0]);
             match kind {
                 Kind::UserRegionBegin if open.regions.len() < DEPTH_MAX => open.regions.push(time),
+                Kind::UserRegionBegin => open.deeper += 1,
+                Kind::UserRegionEnd if open.deeper > 0 => open.deeper -= 1,
                 Kind::UserRegionEnd => ended(Span::Region, open.regions.pop(), time),
                 Kind::GoSyscallBegin => open.syscall = Some(time),
                 Kind::GoSyscallEnd | Kind::GoSyscallEndBlocked => ended(Span::Syscall, open.syscall.take(), time),
@@ -174,13 +179,17 @@ impl Spans {
                         self.categories.insert(args[2]);
                     }
                 }
-                // The thread's number may be another's from here on.
+                // The thread's number may be another's from here on. Nothing but the end of its processor comes behind that.
                 Kind::GoDestroy | Kind::GoDestroySyscall => {
-                    open.regions.clear();
-                    open.syscall = None;
+                    *open = Open::default();
+                    is_gone = true;
                 }
-                _ => {}
+                Kind::ProcStop => {}
+                _ => is_gone = false,
             }
+        }
+        if is_gone {
+            self.threads.remove(&thread);
         }
         Ok(())
     }

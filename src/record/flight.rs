@@ -131,8 +131,9 @@ impl FlightRecorder {
         self
     }
 
-    /// Calls `f` with each of them, when it is written: to upload it, say. It runs on a thread of the recorder's (that of the panic, for
-    /// one); while it runs no other snapshot is taken.
+    /// Calls `f` with each of them, when it is written: to upload it, say. It runs on a thread of the recorder's, and takes the place of
+    /// other triggers as long as it runs. For [`Trigger::Panic`] it runs inside of the panic's hook, on the thread that panics: there a
+    /// panic of `f` itself ends the process, as in any panic hook.
     pub fn then(mut self, f: impl Fn(&Fired) + Send + Sync + 'static) -> FlightRecorder {
         self.planned().then = Some(Arc::new(f));
         self

@@ -306,13 +306,25 @@ pub fn finish(
     is_running: bool,
 ) -> Result<Option<Option<String>>, rewrite::Error> {
     let whole = with(output, ".whole");
-    let recovered = recover(&raw.path, &whole, is_running)?;
-    let header_alone = || fs::metadata(&raw.path).is_ok_and(|m| m.len() <= HEADER_BYTES as u64);
-    if recovered == Some(0) || (recovered.is_none() && header_alone()) {
-        let _ = fs::remove_file(&whole);
-        return Ok(None);
-    }
-    let (file, _) = input(if recovered.is_some() { &whole } else { &raw.path }).map_err(rewrite::Error::Write)?;
+    let done = recover(&raw.path, &whole, is_running).and_then(|recovered| {
+        let header_alone = || fs::metadata(&raw.path).is_ok_and(|m| m.len() <= HEADER_BYTES as u64);
+        if recovered == Some(0) || (recovered.is_none() && header_alone()) {
+            return Ok(None);
+        }
+        name_frames(if recovered.is_some() { &whole } else { &raw.path }, output, symbolizer)
+    });
+    // It was for this alone, if it was made.
+    let _ = fs::remove_file(&whole);
+    done
+}
+
+/// The last step of [`finish`].
+fn name_frames(
+    raw: &Path,
+    output: &Path,
+    symbolizer: &mut Symbolizer,
+) -> Result<Option<Option<String>>, rewrite::Error> {
+    let (file, _) = input(raw).map_err(rewrite::Error::Write)?;
     let part = with(output, ".part");
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&part).map_err(rewrite::Error::Write)?);
     let result = symbolizer.symbolize(file, &mut out, &mut |_| {});
@@ -332,9 +344,6 @@ pub fn finish(
         }
     };
     fs::rename(&part, output).map_err(rewrite::Error::Write)?;
-    if recovered.is_some() {
-        let _ = fs::remove_file(&whole);
-    }
     Ok(Some(trouble))
 }
 

@@ -244,8 +244,7 @@ impl Watch {
         let raws = self.spool.raws().unwrap_or_default();
         // The program that the process runs now.
         let Some(raw) = raws.iter().rfind(|raw| raw.process == self.process) else { return };
-        let n = self.taken.len() + 1;
-        let path = self.path(n, condition, score);
+        let path = self.path(condition, score);
         let said = match snapshot(raw, &path, symbolizer) {
             Ok(true) => format!("exectrace: {} at {score} % of its limit: {}", condition.name(), path.display()),
             // Nothing is written yet: at the next look there may be something.
@@ -275,14 +274,15 @@ impl Watch {
     }
 
     /// `app.snapshot-rss-104.trace`; with a number where that is taken.
-    fn path(&self, n: usize, condition: &Condition, score: u64) -> PathBuf {
+    fn path(&self, condition: &Condition, score: u64) -> PathBuf {
         let stem = self.plan.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let name = |more: &str| {
             let name = format!("{stem}.snapshot-{}-{score:03}{more}.trace", condition.name());
             self.plan.output.with_file_name(name)
         };
-        let first = name("");
-        if first.exists() { name(&format!("-{n}")) } else { first }
+        // Another run of the program may have left some.
+        let numbered = (2..=u32::MAX).map(|n| name(&format!("-{n}")));
+        std::iter::once(name("")).chain(numbered).find(|path| !path.exists()).unwrap_or_else(|| name(""))
     }
 }
 

@@ -131,6 +131,8 @@ pub(super) struct Watch {
     /// Held by whoever writes a snapshot: one at a time.
     taken: Mutex<Taken>,
     over: AtomicBool,
+    /// Whose it is. A child has a copy, whose locks may be held by nobody, and none of the snapshots is its.
+    process: u32,
     /// The kernel's id of the thread that waits.
     thread: AtomicU32,
     /// How many allocations had failed when it began.
@@ -142,14 +144,11 @@ struct Taken {
     last: Option<Instant>,
     /// Those that are kept, with their scores.
     kept: Vec<(u64, PathBuf)>,
-    count: u64,
 }
 
 /// The thread of a watch.
 pub(super) struct Hunter {
     watch: Arc<Watch>,
-    /// Whose thread it is. In a child it is not there.
-    process: u32,
     thread: Option<os::OwnThread>,
 }
 
@@ -174,6 +173,7 @@ impl Hunter {
             found: Mutex::new(None),
             taken: Mutex::default(),
             over: AtomicBool::new(false),
+            process: os::process_id(),
             thread: AtomicU32::new(0),
             failed_before: FAILED.load(Ordering::Relaxed),
         });
@@ -186,7 +186,7 @@ impl Hunter {
                     hear_panics();
                     *lock(&PANICS) = Some(Arc::downgrade(&watch));
                 }
-                Ok(Hunter { watch, process: os::process_id(), thread: Some(thread) })
+                Ok(Hunter { watch, thread: Some(thread) })
             }
             Err(e) => {
                 // SAFETY: there is no thread: the reference is ours again.
@@ -214,7 +214,7 @@ impl Hunter {
         let is_own = self.watch.thread.load(Ordering::Relaxed) == os::id();
         if let Some(thread) = self.thread.take()
             && !is_own
-            && self.process == os::process_id()
+            && self.watch.process == os::process_id()
         {
             thread.join();
         }
@@ -279,32 +279,35 @@ impl Watch {
         if trigger.limit().is_none() {
             crate::record::tracer::flush_inside();
         }
-        let Ok(path) = self.write(&ring, trigger, score, taken.count) else { return };
+        let Ok(path) = self.write(&ring, trigger, score) else { return };
         taken.last = Some(Instant::now());
-        taken.count += 1;
         taken.kept.push((score, path.clone()));
-        if taken.kept.len() > self.plan.keep
-            && let Some(least) = (0..taken.kept.len()).min_by_key(|&i| taken.kept[i].0)
-        {
-            // It is one too many; that it could not be removed harms nobody.
-            let _ = fs::remove_file(taken.kept.remove(least).1);
-        }
         drop(taken);
         if let Some(then) = &self.plan.then {
             let fired = Fired { trigger, score, path };
             internal.as_program(|| then(&fired));
         }
+        // Only now, for it may be this one.
+        let mut taken = lock(&self.taken);
+        while taken.kept.len() > self.plan.keep
+            && let Some(least) = (0..taken.kept.len()).min_by_key(|&i| taken.kept[i].0)
+        {
+            // It is one too many; that it could not be removed harms nobody.
+            let _ = fs::remove_file(taken.kept.remove(least).1);
+        }
     }
 
     /// `PREFIX.snapshot-region-250.trace`; with a number where that is taken.
-    fn write(&self, ring: &Ring, trigger: Trigger, score: u64, count: u64) -> io::Result<PathBuf> {
+    fn write(&self, ring: &Ring, trigger: Trigger, score: u64) -> io::Result<PathBuf> {
         let named = |more: &str| {
             let mut path = self.plan.prefix.clone().into_os_string();
             path.push(format!(".snapshot-{}-{score:03}{more}.trace", trigger.name()));
             PathBuf::from(path)
         };
-        let first = named("");
-        let path = if first.exists() { named(&format!("-{}", count + 1)) } else { first };
+        // Another run of the program may have left some.
+        let numbered = (2..).map(|n: u64| named(&format!("-{n}")));
+        let path =
+            core::iter::once(named("")).chain(numbered).find(|path| !path.exists()).ok_or(io::ErrorKind::Other)?;
         let mut part = path.clone().into_os_string();
         part.push(".part");
         let part: &Path = part.as_ref();
@@ -343,10 +346,11 @@ fn panicked() {
         return;
     }
     let watch = PANICS.try_lock().ok().and_then(|panics| panics.as_ref()?.upgrade());
-    if let Some(watch) = watch.filter(|watch| !watch.over.load(Ordering::Acquire)) {
-        if let Some(internal) = Internal::enter() {
-            watch.take(Trigger::Panic, 100, &internal);
-        }
+    let ours = |watch: &Arc<Watch>| watch.process == os::process_id() && !watch.over.load(Ordering::Acquire);
+    if let Some(watch) = watch.filter(ours)
+        && let Some(internal) = Internal::enter()
+    {
+        watch.take(Trigger::Panic, 100, &internal);
     }
     BUSY.store(false, Ordering::Release);
 }
