@@ -48,7 +48,7 @@ pub(crate) fn begin(path: PathBuf) -> Result<(), String> {
         match READY.load(Ordering::Acquire) {
             0 => pause(),
             1 => return Ok(()),
-            e if -e == libc::EADDRINUSE => return wrong("somebody listens there".to_owned()),
+            e if -e == libc::EADDRINUSE => return wrong("somebody listens there, or it is no socket".to_owned()),
             e => return wrong(std::io::Error::from_raw_os_error(-e).to_string()),
         }
     }
@@ -184,13 +184,14 @@ fn listen(path: &Path, own: bool) -> Result<i32, i32> {
     let socket = make()?;
     let mut bound = call(libc::SYS_bind, socket);
     if bound == -libc::EADDRINUSE {
+        let file = CString::new(name).map_err(|_| libc::EINVAL)?;
+        let at = file.as_ptr().expose_provenance();
         // What nobody listens on was left by a process that was killed.
         let probe = make()?;
         let refused = call(libc::SYS_connect, probe) == -libc::ECONNREFUSED;
         crate::sink::close(probe);
-        if refused {
-            let file = CString::new(name).map_err(|_| libc::EINVAL)?;
-            let at = file.as_ptr().expose_provenance();
+        // So is what cannot be listened on: a file of somebody's.
+        if refused && is_socket(dir, at) {
             // SAFETY: a terminated path.
             unsafe { guest::system(libc::SYS_unlinkat, [dir as usize, at, 0, 0, 0, 0]) };
             bound = call(libc::SYS_bind, socket);
@@ -204,6 +205,16 @@ fn listen(path: &Path, own: bool) -> Result<i32, i32> {
     // SAFETY: no memory is involved.
     number(unsafe { guest::system(libc::SYS_listen, [socket as usize, 16, 0, 0, 0, 0]) })?;
     Ok(if own { socket } else { crate::sink::lift(socket).unwrap_or(socket) })
+}
+
+/// Whether a name in a directory is that of a socket, and not of a link to one. `name` is the address of a terminated path.
+fn is_socket(dir: i32, name: usize) -> bool {
+    // SAFETY: all-zero is a valid stat.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    let args = [dir as usize, name, (&raw mut stat).expose_provenance(), libc::AT_SYMLINK_NOFOLLOW as usize, 0, 0];
+    // SAFETY: a terminated path, and the kernel writes a stat there.
+    let known = unsafe { guest::system(libc::SYS_newfstatat, args) } == 0;
+    known && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK
 }
 
 /// Removes the socket: at the process's end.
