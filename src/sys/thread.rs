@@ -1,7 +1,7 @@
-//! Threads: their ids and names, notice of their end and of `fork`, and one thread of our own.
+//! Threads: their ids and names, notice of their end and of `fork`, and threads of our own.
 
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// The longest thread name that Linux keeps, with its final zero byte.
 pub(crate) const NAME_BYTES: usize = 16;
@@ -71,6 +71,73 @@ pub(crate) fn on_fork(before: extern "C" fn(), parent: extern "C" fn(), child: e
     }
 }
 
+/// How many threads of our own are known as such at one time. Further ones run, and count as the program's.
+pub(crate) const OWN_MAX: usize = 64;
+
+/// A thread of our own, from before it is made until it has run.
+struct Own {
+    /// 0: the place is free. [`COMES`]: the thread is being made. Else the kernel's id of it.
+    tid: AtomicU32,
+    /// What it runs. Written by its maker, read by the thread.
+    main: AtomicPtr<()>,
+    arg: AtomicPtr<c_void>,
+}
+
+const COMES: u32 = u32::MAX;
+
+static OWN: [Own; OWN_MAX] = [const {
+    Own {
+        tid: AtomicU32::new(0),
+        main: AtomicPtr::new(core::ptr::null_mut()),
+        arg: AtomicPtr::new(core::ptr::null_mut()),
+    }
+}; OWN_MAX];
+
+impl Own {
+    fn take() -> Option<&'static Own> {
+        let free = |own: &&Own| own.tid.compare_exchange(0, COMES, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        OWN.iter().find(free)
+    }
+
+    extern "C" fn run(own: *mut c_void) -> *mut c_void {
+        // SAFETY: `OwnThread::spawn` gave a place of `OWN`.
+        let own = unsafe { &*own.cast_const().cast::<Own>() };
+        let (main, arg) = (own.main.load(Ordering::Relaxed), own.arg.load(Ordering::Relaxed));
+        let tid = id();
+        own.tid.store(tid, Ordering::Release);
+        // SAFETY: `OwnThread::spawn` stored a function of this type.
+        let main: extern "C" fn(*mut c_void) -> *mut c_void = unsafe { core::mem::transmute(main) };
+        let result = main(arg);
+        // In a child that this thread forked the place may be another's.
+        let _ = own.tid.compare_exchange(tid, 0, Ordering::Release, Ordering::Relaxed);
+        result
+    }
+}
+
+/// Whether thread `tid` is one of our own.
+pub(crate) fn is_own(tid: u32) -> bool {
+    tid != 0 && OWN.iter().any(|own| own.tid.load(Ordering::Acquire) == tid)
+}
+
+/// Whether a thread of our own runs, or is being made.
+pub(crate) fn any_own() -> bool {
+    OWN.iter().any(|own| own.tid.load(Ordering::Acquire) != 0)
+}
+
+/// The ids of our own threads, and 0 in the other places. `None` while one is being made, whose id is not known.
+pub(crate) fn own_ids() -> Option<[u32; OWN_MAX]> {
+    let mut all = [0; OWN_MAX];
+    for (to, own) in all.iter_mut().zip(&OWN) {
+        *to = own.tid.load(Ordering::Acquire);
+    }
+    (!all.contains(&COMES)).then_some(all)
+}
+
+/// This is the child of a `fork`, where the parent's do not run.
+pub(crate) fn forget_own() {
+    OWN.iter().for_each(|own| own.tid.store(0, Ordering::Relaxed));
+}
+
 /// A thread made without Rust's runtime: nothing is allocated through the global allocator on either side.
 #[derive(Debug)]
 pub(crate) struct OwnThread(libc::pthread_t);
@@ -88,13 +155,28 @@ impl OwnThread {
         arg: *mut c_void,
     ) -> Result<OwnThread, i32> {
         let mut t: libc::pthread_t = 0 as libc::pthread_t;
+        let own = Own::take();
+        let (run, given) = match own {
+            Some(own) => {
+                own.main.store(main as *mut (), Ordering::Relaxed);
+                own.arg.store(arg, Ordering::Relaxed);
+                (Own::run as extern "C" fn(*mut c_void) -> *mut c_void, (&raw const *own).cast_mut().cast())
+            }
+            None => (main, arg),
+        };
         let create = |t: &mut libc::pthread_t| {
-            // SAFETY: default attributes; `main` and `arg` are the caller's promise.
-            unsafe { libc::pthread_create(t, core::ptr::null(), main, arg) }
+            // SAFETY: default attributes; `main` and `arg` are the caller's promise, and a place of `OWN` is what `Own::run` takes.
+            unsafe { libc::pthread_create(t, core::ptr::null(), run, given) }
         };
         // Miri has no signals.
         let r = if cfg!(miri) { create(&mut t) } else { with_signals_blocked(|| create(&mut t)) };
-        if r == 0 { Ok(OwnThread(t)) } else { Err(r) }
+        if r == 0 {
+            return Ok(OwnThread(t));
+        }
+        if let Some(own) = own {
+            own.tid.store(0, Ordering::Release);
+        }
+        Err(r)
     }
 
     /// Waits for the thread's end.
