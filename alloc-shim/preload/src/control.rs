@@ -106,7 +106,7 @@ fn answer(client: i32) {
         b"stop" => session::control_stop(),
         // Whoever asks makes the snapshot, of what is in the file then.
         b"snapshot" => session::control_flush(),
-        b"status" => Ok(session::control_status()),
+        b"status" => session::control_status(),
         _ => Err("unknown command".to_owned()),
     }
     .unwrap_or_else(|why| format!("{{\"ok\":false,\"error\":{}}}", quoted(OsStr::new(&why))));
