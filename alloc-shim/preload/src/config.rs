@@ -13,7 +13,7 @@
 //! | `EXECTRACE_FLIGHT` | keep only the last so many bytes of the trace, in the file and in one beside it, `.old` | all |
 //! | `EXECTRACE_CTL` | listen on this socket for `exectrace ctl`; `%p` is the process id | none |
 //! | `EXECTRACE_PAUSED` | `1`: begin with the first `exectrace ctl SOCKET start` | `0` |
-//! | `EXECTRACE_FOLLOW` | `1`: children are recorded, too; `EXECTRACE_OUT` needs a `%p` | `0` |
+//! | `EXECTRACE_FOLLOW` | `1`: children are recorded, too; `EXECTRACE_OUT` and `EXECTRACE_CTL` need a `%p` | `0` |
 //! | `EXECTRACE_PARENT` | record only children of the process with this id, and with `EXECTRACE_FOLLOW` theirs | any process |
 //!
 //! A process that is recorded leaves its id in `EXECTRACE_STARTED`: so its children know that they are children, and the program that
@@ -130,6 +130,10 @@ impl Config {
             None => None,
             Some(path) => Some(std::path::absolute(&path).map_err(|e| format!("EXECTRACE_CTL: {e}"))?),
         };
+        let per_process = |pattern: &Path| filled(pattern, 0, 0) != filled(pattern, 1, 0);
+        if follow && control.as_deref().is_some_and(|path| !per_process(path)) {
+            return Err("EXECTRACE_FOLLOW needs a %p in EXECTRACE_CTL, so that each process has a socket".to_owned());
+        }
         let paused = flag("EXECTRACE_PAUSED", false)?;
         if paused && control.is_none() {
             return Err("EXECTRACE_PAUSED needs EXECTRACE_CTL, so that it can be told to start".to_owned());
