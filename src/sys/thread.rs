@@ -230,7 +230,7 @@ mod imp {
     use crate::sys::raw::syscall6;
 
     pub(super) fn others_run(these: &[u32]) -> Option<bool> {
-        let tasks = Open::at(b"/proc/self/task\0", libc::O_DIRECTORY)?;
+        let tasks = Open::at(b"/proc/self/task\0", libc::O_DIRECTORY).ok()?;
         let mut entries = Entries([0; ENTRIES_BYTES]);
         loop {
             let at = entries.0.as_mut_ptr().expose_provenance();
@@ -243,7 +243,7 @@ mod imp {
             // Of an entry: inode, offset, length, type, and the name with its zero.
             while let Some((&[low, high], name)) = rest.get(16..18).and_then(|l| l.first_chunk()).zip(rest.get(19..)) {
                 let tid = name.iter().take_while(|b| b.is_ascii_digit()).fold(0, |n, b| n * 10 + u32::from(b - b'0'));
-                if tid != 0 && !these.contains(&tid) && !has_ended(tid) {
+                if tid != 0 && !these.contains(&tid) && !has_ended(tid)? {
                     return Some(true);
                 }
                 rest = rest.get(usize::from(u16::from_ne_bytes([low, high])).max(19)..).unwrap_or_default();
@@ -256,28 +256,34 @@ mod imp {
     #[repr(align(8))]
     struct Entries([u8; ENTRIES_BYTES]);
 
-    /// Whether a thread is gone, or has ended and is waited for: the first thread stays until the process ends.
-    fn has_ended(tid: u32) -> bool {
+    /// Whether a thread is gone, or has ended and is waited for: the first thread stays until the process ends. `None` if that cannot be
+    /// seen, for want of a descriptor, say.
+    pub(super) fn has_ended(tid: u32) -> Option<bool> {
         let mut stat = [0; 64];
-        let n = read_of(tid, b"/stat", &mut stat);
+        let n = match read_of(tid, b"/stat", &mut stat) {
+            Ok(n) => n,
+            // The file goes with the thread, before it is opened or after.
+            Err(libc::ENOENT | libc::ESRCH) => return Some(true),
+            Err(_) => return None,
+        };
         // `tid (name) state`; the name may have any character.
-        let state = stat[..n].iter().rposition(|&b| b == b')').and_then(|at| stat.get(at + 2));
-        state.is_none_or(|state| matches!(state, b'Z' | b'X'))
+        let at = stat[..n].iter().rposition(|&b| b == b')')?;
+        stat[..n].get(at + 2).map(|state| matches!(state, b'Z' | b'X'))
     }
 
     /// An open file of this module's.
     struct Open(i32);
 
     impl Open {
-        /// `path` ends with a zero.
-        fn at(path: &[u8], flags: i32) -> Option<Open> {
+        /// `path` ends with a zero. `Err` is the error number.
+        fn at(path: &[u8], flags: i32) -> Result<Open, i32> {
             debug_assert_eq!(path.last(), Some(&0));
             let flags = (flags | libc::O_CLOEXEC) as usize;
             // SAFETY: the path is zero-terminated and outlives the call.
             let fd = unsafe {
                 syscall6(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr().expose_provenance(), flags, 0, 0, 0])
             };
-            (fd >= 0).then_some(Open(fd as i32))
+            if fd >= 0 { Ok(Open(fd as i32)) } else { Err(-fd as i32) }
         }
     }
 
@@ -288,8 +294,8 @@ mod imp {
         }
     }
 
-    /// Reads the beginning of a thread's file `/proc/self/task/TID/...`: how many bytes, 0 if it cannot be read.
-    fn read_of(tid: u32, file: &[u8; 5], to: &mut [u8]) -> usize {
+    /// Reads the beginning of a thread's file `/proc/self/task/TID/...`: how many bytes. `Err` is the error number.
+    fn read_of(tid: u32, file: &[u8; 5], to: &mut [u8]) -> Result<usize, i32> {
         let mut path = *b"/proc/self/task/0000000000/file\0";
         // Decimal digits with leading zeros are not found by the kernel, so write the number left-aligned.
         let mut digits = [0u8; 10];
@@ -310,11 +316,11 @@ mod imp {
         }
         path[at..at + 5].copy_from_slice(file);
         path[at + 5] = 0;
-        let Some(open) = Open::at(&path, 0) else { return 0 };
+        let open = Open::at(&path, 0)?;
         let at = to.as_mut_ptr().expose_provenance();
         // SAFETY: the memory is valid for writes of its length.
         let n = unsafe { syscall6(libc::SYS_read, [open.0 as usize, at, to.len(), 0, 0, 0]) };
-        usize::try_from(n).unwrap_or(0)
+        usize::try_from(n).map_err(|_| -n as i32)
     }
 
     pub(super) fn id() -> u32 {
@@ -342,7 +348,7 @@ mod imp {
 
     pub(super) fn name_of(tid: u32) -> [u8; NAME_BYTES] {
         let mut name = [0u8; NAME_BYTES];
-        let n = read_of(tid, b"/comm", &mut name);
+        let n = read_of(tid, b"/comm", &mut name).unwrap_or(0);
         if n > 0 && name[n - 1] == b'\n' {
             name[n - 1] = 0;
         }
@@ -407,5 +413,45 @@ mod tests {
         // The test's own runner is one.
         assert_eq!(others_run(&[id()]), Some(true));
         assert_eq!(others_run(&[]), Some(true));
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    fn what_cannot_be_seen_has_not_ended() {
+        assert_eq!(imp::has_ended(id()), Some(false));
+        assert_eq!(imp::has_ended(u32::MAX / 2), Some(true));
+        // In a child, where it is in nobody's way: there are no descriptors to be had.
+        // SAFETY: the child makes system calls only.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the kernel reads a limit there.
+            let limited = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) } == 0;
+            let good = limited && imp::has_ended(u32::MAX / 2).is_none() && others_run(&[]).is_none();
+            // SAFETY: it ends the child.
+            unsafe { libc::_exit(i32::from(!good)) };
+        }
+        let mut status = -1;
+        // SAFETY: our own child, and a place for its status.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert_eq!(status, 0);
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    fn own_threads_are_known_while_they_run() {
+        extern "C" fn look(arg: *mut c_void) -> *mut c_void {
+            // SAFETY: the test's, which waits.
+            let seen = unsafe { &*arg.cast::<AtomicU32>() };
+            let own = is_own(id()) && any_own();
+            seen.store(if own { id() } else { 1 }, Ordering::Release);
+            core::ptr::null_mut()
+        }
+        let seen = AtomicU32::new(0);
+        // SAFETY: `look` may run anywhere, and what it writes to outlives it.
+        let thread = unsafe { OwnThread::spawn(look, (&raw const seen).cast_mut().cast()) }.expect("a thread");
+        thread.join();
+        let tid = seen.load(Ordering::Acquire);
+        assert!(tid > 1 && !is_own(tid) && !is_own(id()));
     }
 }
