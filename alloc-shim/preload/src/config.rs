@@ -12,7 +12,7 @@
 //! | `EXECTRACE_PERIOD_MS` | how long a generation lasts | 1000 |
 //! | `EXECTRACE_FLIGHT` | keep only the last so many bytes of the trace, in the file and in one beside it, `.old` | all |
 //! | `EXECTRACE_CTL` | listen on this socket for `exectrace ctl`; `%p` is the process id | none |
-//! | `EXECTRACE_PAUSED` | `1`: begin with the first `exectrace ctl SOCKET start` | `0` |
+//! | `EXECTRACE_PAUSED` | `1`: begin with the first `exectrace ctl SOCKET start`; what is executed later waits for the next one, what is forked does as its parent | `0` |
 //! | `EXECTRACE_FOLLOW` | `1`: children are recorded, too; `EXECTRACE_OUT` and `EXECTRACE_CTL` need a `%p` | `0` |
 //! | `EXECTRACE_PARENT` | record only children of the process with this id, and with `EXECTRACE_FOLLOW` theirs | any process |
 //!
@@ -150,6 +150,11 @@ impl Config {
     /// Where process `pid` listens, if it does.
     pub(crate) fn control(&self, pid: u32) -> Option<PathBuf> {
         Some(filled(self.control.as_ref()?, pid, 0))
+    }
+
+    /// Whether processes are told when to begin and to end.
+    pub(crate) fn has_control(&self) -> bool {
+        self.control.is_some()
     }
 
     /// Whether each process has a file of its own, which no other one overwrites.

@@ -97,7 +97,7 @@ pub(crate) extern "C" fn begin() {
                 if config.mimalloc {
                     crate::next::swap();
                 }
-                begin_process(config);
+                begin_process(config, !config.paused);
             }
         }
         Ok(None) => {}
@@ -105,8 +105,8 @@ pub(crate) extern "C" fn begin() {
     }
 }
 
-/// This process is one of those to be recorded.
-fn begin_process(config: &Config) {
+/// This process is one of those to be recorded: `now`, or at a command.
+fn begin_process(config: &Config, now: bool) {
     let pid = guest::process_id();
     // Whatever stands between here and a trace that runs, the program's `errno` is as it was.
     // SAFETY: the process has one thread: this is the constructor, or the child of a fork.
@@ -119,9 +119,7 @@ fn begin_process(config: &Config) {
     {
         complain(&why);
     }
-    if !config.paused
-        && let Err(why) = start(config)
-    {
+    if now && let Err(why) = start(config) {
         complain(&why);
     }
 }
@@ -307,7 +305,8 @@ pub(crate) fn forked() {
         return;
     }
     OWN.store(0, Ordering::Release);
-    RECORDED.store(0, Ordering::Release);
+    // Where commands decide, the child is recorded if its parent was: nobody tells the child what its parent was told before.
+    let parents = RECORDED.swap(0, Ordering::AcqRel) != 0;
     // Whoever had these in the parent is not here.
     TURN.store(0, Ordering::Release);
     OVER.store(false, Ordering::Release);
@@ -319,7 +318,7 @@ pub(crate) fn forked() {
     if let Some(config) = CONFIG.get()
         && config.follow
     {
-        begin_process(config);
+        begin_process(config, parents || !config.has_control());
     }
 }
 
