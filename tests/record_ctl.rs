@@ -303,6 +303,13 @@ fn the_library_listens_by_the_environment_alone() {
     // A client that sends nothing is given up.
     let _silent = UnixStream::connect(&socket).expect("the socket");
     ctl(&socket, &["status"]);
+    // So is one whose line never ends, though a letter comes time and again.
+    let mut slow = UnixStream::connect(&socket).expect("the socket");
+    let begin = std::time::Instant::now();
+    while slow.write_all(b"s").is_ok() {
+        assert!(begin.elapsed().as_secs() < 60, "it is still listened to");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
     let out = app.end();
     assert_eq!((out.status.code(), out.stderr), (Some(7), vec![]));
     for (name, n) in [("raw.trace", 70), ("raw.trace.1", 80)] {

@@ -10,6 +10,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::time::{Duration, Instant};
 
 use exectrace::__preload as guest;
 
@@ -18,7 +19,7 @@ use crate::session;
 /// The longest path that an address of a socket has room for, with its final zero.
 const ADDRESS_PATH_BYTES: usize = 108;
 /// How long a client may take for its line, and for taking the answer.
-const PATIENCE_SECONDS: libc::time_t = 1;
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How much is read at once, and the longest line of a command, which may have a path.
 const PART_BYTES: usize = 256;
 const LINE_BYTES_MAX: usize = 8 << 10;
@@ -93,13 +94,7 @@ fn serve() {
 }
 
 fn answer(client: i32) {
-    let time = libc::timeval { tv_sec: PATIENCE_SECONDS, tv_usec: 0 };
-    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        let (at, bytes) = ((&raw const time).expose_provenance(), size_of::<libc::timeval>());
-        let args = [client as usize, libc::SOL_SOCKET as usize, option as usize, at, bytes, 0];
-        // SAFETY: the kernel reads a time there.
-        unsafe { guest::system(libc::SYS_setsockopt, args) };
-    }
+    wait_at_most(client, libc::SO_SNDTIMEO, PATIENCE);
     let Some(line) = line(client) else { return };
     let mut text = match line.split(|&b| b == b' ').next().unwrap_or_default() {
         b"start" => session::control_start(),
@@ -123,11 +118,25 @@ fn answer(client: i32) {
     }
 }
 
-/// A client's line, without its end. `None` if none comes.
+/// Sets a time limit for one call.
+fn wait_at_most(client: i32, option: i32, time: Duration) {
+    // 0 would be no limit.
+    let micros = time.subsec_micros().max(1);
+    let time = libc::timeval { tv_sec: time.as_secs() as libc::time_t, tv_usec: micros as libc::suseconds_t };
+    let (at, bytes) = ((&raw const time).expose_provenance(), size_of::<libc::timeval>());
+    let args = [client as usize, libc::SOL_SOCKET as usize, option as usize, at, bytes, 0];
+    // SAFETY: the kernel reads a time there.
+    unsafe { guest::system(libc::SYS_setsockopt, args) };
+}
+
+/// A client's line, without its end. `None` if none comes in time, be it that it comes letter by letter.
 fn line(client: i32) -> Option<Vec<u8>> {
+    let end = Instant::now() + PATIENCE;
     let mut line = Vec::new();
     let mut bytes = [0u8; PART_BYTES];
     loop {
+        let left = end.checked_duration_since(Instant::now())?;
+        wait_at_most(client, libc::SO_RCVTIMEO, left);
         let at = bytes.as_mut_ptr().expose_provenance();
         // SAFETY: the kernel writes at most so many bytes there.
         let n = unsafe { guest::system(libc::SYS_read, [client as usize, at, PART_BYTES, 0, 0, 0]) };
