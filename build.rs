@@ -27,6 +27,7 @@ const SOURCES: [&str; 11] = [
 
 fn main() {
     println!("cargo:rustc-check-cfg=cfg(embedded_preload)");
+    println!("cargo:rustc-check-cfg=cfg(embedded_preload_mimalloc)");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=EXECTRACE_EMBED_PRELOAD");
     // Also ends the recursion: the library's own build of this package has no command.
@@ -36,14 +37,22 @@ fn main() {
     for source in SOURCES {
         println!("cargo:rerun-if-changed={source}");
     }
-    // The second differs in one crate: the others are built once.
-    match build(None).and_then(|library| Ok((library, build(Some("mimalloc"))?))) {
-        Ok((library, with_mimalloc)) => {
+    match build(None) {
+        Ok(library) => {
             println!("cargo:rustc-cfg=embedded_preload");
             println!("cargo:rustc-env=EXECTRACE_PRELOAD_BUILT={}", library.display());
-            println!("cargo:rustc-env=EXECTRACE_PRELOAD_MIMALLOC_BUILT={}", with_mimalloc.display());
         }
-        Err(why) => println!("cargo:warning=`exectrace record` will need its library from elsewhere: {why}"),
+        Err(why) => {
+            return println!("cargo:warning=`exectrace record` will need its library from elsewhere: {why}");
+        }
+    }
+    // It differs in one crate: the others are built once. That one needs a C compiler, without which the rest is complete.
+    match build(Some("mimalloc")) {
+        Ok(library) => {
+            println!("cargo:rustc-cfg=embedded_preload_mimalloc");
+            println!("cargo:rustc-env=EXECTRACE_PRELOAD_MIMALLOC_BUILT={}", library.display());
+        }
+        Err(why) => println!("cargo:warning=`exectrace record --mimalloc` will not work: {why}"),
     }
 }
 

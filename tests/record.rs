@@ -182,16 +182,28 @@ assert os.waitpid(pid, 0)[1] == 3 << 8
 #[test]
 fn a_process_ends_with_its_last_thread_though_ours_goes_on() {
     let scratch = Scratch::new("record-last-thread");
-    let trace = scratch.path("l.trace");
+    let (trace, socket) = (scratch.path("l.trace"), scratch.path("s"));
+    let socket = socket.to_str().expect("a plain path");
     // Many times: threads that end together must not each take another for the last.
-    for _ in 0..20 {
-        let mut command = Command::new("timeout");
-        command.args(["60", env!("CARGO_BIN_EXE_exectrace"), "record", "--quiet", "--follow", "-o"]);
-        let out = command.arg(&trace).arg("--").arg(program()).arg("last_thread").output().expect("timeout");
-        assert_eq!(out.status.code(), Some(0), "{out:?}");
-    }
+    let ends = |times: usize, options: &[&str]| {
+        for _ in 0..times {
+            let mut command = Command::new("timeout");
+            command.args(["60", env!("CARGO_BIN_EXE_exectrace"), "record", "--quiet", "--follow"]).args(options);
+            command.arg("-o").arg(&trace).arg("--").arg(program()).arg("last_thread");
+            let out = command.output().expect("timeout");
+            assert_eq!(out.status.code(), Some(0), "{options:?}: {out:?}");
+        }
+    };
+    ends(20, &[]);
     accepted(&trace);
-    assert_eq!(files(trace.parent().expect("a directory")).len(), 1 + 20, "the program's, and each child's");
+    let count = || files(trace.parent().expect("a directory")).len();
+    assert_eq!(count(), 1 + 20, "the program's, and each child's");
+    // Another thread of ours, with and without the one that writes.
+    ends(10, &["--ctl", socket]);
+    accepted(&trace);
+    assert_eq!(count(), 1 + 20 + 10);
+    ends(10, &["--ctl", socket, "--paused"]);
+    assert_eq!(count(), 1 + 20 + 10);
 }
 
 #[test]

@@ -303,6 +303,13 @@ fn the_library_listens_by_the_environment_alone() {
     // A client that sends nothing is given up.
     let _silent = UnixStream::connect(&socket).expect("the socket");
     ctl(&socket, &["status"]);
+    // So is one whose line never ends, though a letter comes time and again.
+    let mut slow = UnixStream::connect(&socket).expect("the socket");
+    let begin = std::time::Instant::now();
+    while slow.write_all(b"s").is_ok() {
+        assert!(begin.elapsed().as_secs() < 60, "it is still listened to");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
     let out = app.end();
     assert_eq!((out.status.code(), out.stderr), (Some(7), vec![]));
     for (name, n) in [("raw.trace", 70), ("raw.trace.1", 80)] {
@@ -310,4 +317,38 @@ fn the_library_listens_by_the_environment_alone() {
         assert_eq!(calls(&scratch.path(name), "access"), n, "{name}");
     }
     assert_eq!(files(scratch.path("")), ["raw.trace", "raw.trace.1", "snapshot.trace"]);
+}
+
+/// A file under the socket's name stays what it is, and the program is recorded all the same. A socket that was left is replaced.
+#[test]
+fn the_library_removes_no_file_that_is_no_socket() {
+    let scratch = Scratch::new("ctl-no-socket");
+    let socket = scratch.path("s");
+    let run = || {
+        let mut command = Command::new(program("faults.c"));
+        command.arg("obeys").env("LD_PRELOAD", library()).env("EXECTRACE_OUT", scratch.path("raw.trace"));
+        command.env("EXECTRACE_CTL", &socket);
+        let mut app = Running::of(command);
+        app.calls(5);
+        let is_socket = UnixStream::connect(&socket).is_ok();
+        let out = app.end();
+        assert_eq!(out.status.code(), Some(7));
+        assert_eq!(calls(&scratch.path("raw.trace"), "access"), 5);
+        (is_socket, String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    std::fs::write(&socket, "words").expect("a file");
+    let (listens, said) = run();
+    assert!(!listens && said.contains("cannot listen on "), "{said}");
+    assert_eq!(std::fs::read_to_string(&socket).expect("the file"), "words");
+    std::fs::remove_file(&socket).expect("the file");
+    // A link to a socket that was left is no socket either.
+    let left = scratch.path("left");
+    drop(UnixListener::bind(&left).expect("a socket"));
+    std::os::unix::fs::symlink(&left, &socket).expect("a link");
+    let (listens, said) = run();
+    assert!(!listens && said.contains("cannot listen on "), "{said}");
+    std::fs::rename(&left, &socket).expect("its name");
+    let (listens, said) = run();
+    assert!(listens && said.is_empty(), "{said}");
+    assert_eq!(files(scratch.path("")), ["raw.trace"]);
 }

@@ -92,7 +92,12 @@ pub(crate) fn open(file: i32, slabs: usize, minor: u32) -> bool {
     let needed = match pages::populate(at, first) {
         Ok(()) => -1,
         Err(Refused::Unknown) if pages::reserve_file(file, 0, first) => file,
-        Err(_) => return false,
+        Err(_) => {
+            // Nobody has seen it. The file's blocks are not to be held for a box that is none.
+            // SAFETY: the mapping of above.
+            unsafe { pages::unmap_file(at, bytes) };
+            return false;
+        }
     };
     FILE.store(needed, Ordering::Relaxed);
     RESERVED.store(STEP, Ordering::Relaxed);

@@ -124,6 +124,8 @@ pub(crate) struct Thread {
     pub(crate) life: AtomicU8,
     /// Whether heap counters here are the tracer's own and no part of the program's heap. Set once.
     pub(crate) internal: AtomicBool,
+    /// Whether the thread is one of our own, and none of the program's. Written by whoever takes the entry out of the free list.
+    ours: AtomicBool,
     pub(crate) gate: Gate,
     /// The state of the thread's goroutine. Written by the owner; by others as [`Section::wake`](super::section::Section::wake).
     pub(crate) go: StateCell,
@@ -259,7 +261,7 @@ fn attach() -> Option<&'static Thread> {
         }
         l.phase.set(ATTACHING);
         compiler_fence(Ordering::SeqCst);
-        let t = take(life::ALIVE);
+        let t = take(life::ALIVE, os::is_own(os::id()));
         if let Some(t) = t {
             begin_life(l, t);
         }
@@ -305,11 +307,11 @@ pub(crate) fn unreserve(t: &Thread, to: u8) -> bool {
 
 /// Reserves a thread for one that is about to be created.
 pub(crate) fn reserve() -> Option<&'static Thread> {
-    take(life::RESERVED)
+    take(life::RESERVED, false)
 }
 
-/// Takes a free thread, or makes one.
-fn take(to: u8) -> Option<&'static Thread> {
+/// Takes a free thread, or makes one: for a thread of our own, or of the program's.
+fn take(to: u8, ours: bool) -> Option<&'static Thread> {
     let mut registry = REGISTRY.lock();
     let t = match registry.free.checked_sub(1) {
         Some(i) => {
@@ -327,6 +329,7 @@ fn take(to: u8) -> Option<&'static Thread> {
     };
     t.goid.store(NEXT_GOID.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     t.wait_is_over();
+    t.ours.store(ours, Ordering::Relaxed);
     t.go_trace.store(0, Ordering::Relaxed);
     t.ended_silently.store(false, Ordering::Relaxed);
     t.stw.store(0, Ordering::Relaxed);
@@ -409,38 +412,16 @@ pub(crate) fn end_trace() {
     ANNOUNCED.store(0, Ordering::Relaxed);
 }
 
-/// The kernel's id of the tracer's own thread, 0 while there is none.
-static WRITER: AtomicU32 = AtomicU32::new(0);
-/// It is being made, and its id is not known yet.
-const WRITER_COMES: u32 = u32::MAX;
-
-/// The tracer's own thread is about to be made.
-pub(crate) fn writer_comes() {
-    WRITER.store(WRITER_COMES, Ordering::Relaxed);
-}
-
-/// It is the calling one.
-pub(crate) fn writer_is_here() {
-    WRITER.store(os::id(), Ordering::Relaxed);
-}
-
-/// It is about to end, or was not made.
-pub(crate) fn writer_goes() {
-    WRITER.store(0, Ordering::Relaxed);
-}
-
-/// Whether no thread of the program's is known beside `t`, which ends, while the tracer's own goes on: that one counts with the C
-/// library, which ends a process with its last thread.
-fn is_last_but_writer(t: &Thread) -> bool {
-    let writer = WRITER.load(Ordering::Relaxed);
-    let tid = |other: &Thread| other.tid.load(Ordering::Relaxed);
+/// Whether no thread of the program's is known beside `t`, which ends, while one of our own goes on: those count with the C library,
+/// which ends a process with its last thread.
+fn is_last_but_own(t: &Thread) -> bool {
     let is_another = |other: &Thread| {
         !core::ptr::eq(other, t)
             && matches!(other.life.load(Ordering::Relaxed), life::ALIVE | life::RESERVED)
             && !other.internal.load(Ordering::Relaxed)
-            && tid(other) != writer
+            && !other.ours.load(Ordering::Relaxed)
     };
-    writer != 0 && tid(t) != writer && !all().any(is_another)
+    os::any_own() && !t.ours.load(Ordering::Relaxed) && !all().any(is_another)
 }
 
 /// The calling thread has ended, and has given its entry up. Makes that free if it is `free`; otherwise the closer does it later.
@@ -449,7 +430,7 @@ fn is_last_but_writer(t: &Thread) -> bool {
 /// before the next one looks.
 fn let_go(t: &'static Thread, free: bool) -> bool {
     let registry = REGISTRY.lock();
-    let is_last = is_last_but_writer(t);
+    let is_last = is_last_but_own(t);
     let trace = ANNOUNCED.load(Ordering::Relaxed);
     let announced = trace != 0 && t.go_trace.load(Ordering::Relaxed) == trace;
     if announced && t.go.get().state() != super::state::GONE {
@@ -530,17 +511,21 @@ extern "C" fn at_exit(value: *mut c_void) {
 /// How often to look whether threads that have said goodbye are gone. Some that the tracer does not know may be there for ever.
 const LOOKS: u32 = 100;
 
-/// Ends the process, with status 0, as the C library does with its last thread: the calling one is the last, but for the tracer's. Does
+/// Ends the process, with status 0, as the C library does with its last thread: the calling one is the last, but for our own. Does
 /// nothing if others run that the tracer does not know, or if that cannot be seen.
 fn end_process() {
     for _ in 0..LOOKS {
-        let writer = WRITER.load(Ordering::Relaxed);
-        match os::others_run(&[os::id(), writer]) {
-            _ if writer == WRITER_COMES => {}
-            // SAFETY: the thread has nothing left to do, and the C library would call it in a moment if it were not for the tracer's.
-            Some(false) => unsafe { libc::exit(0) },
-            Some(true) => {}
-            None => return,
+        // One that is being made has no id yet: the next look knows it.
+        if let Some(own) = os::own_ids() {
+            let mut these = [0; os::OWN_MAX + 1];
+            these[..os::OWN_MAX].copy_from_slice(&own);
+            these[os::OWN_MAX] = os::id();
+            match os::others_run(&these) {
+                // SAFETY: the thread has nothing left to do, and the C library would call it in a moment if it were not for our own.
+                Some(false) => unsafe { libc::exit(0) },
+                Some(true) => {}
+                None => return,
+            }
         }
         std::thread::sleep(core::time::Duration::from_millis(1));
     }
@@ -773,7 +758,7 @@ pub(crate) unsafe fn after_fork() {
     registry.count = COUNT.load(Ordering::Relaxed);
     (registry.free, *spare) = (0, 0);
     ANNOUNCED.store(0, Ordering::Relaxed);
-    WRITER.store(0, Ordering::Relaxed);
+    os::forget_own();
     for t in all() {
         t.timer.store(0, Ordering::Relaxed);
         t.gate.close();
@@ -788,6 +773,7 @@ pub(crate) unsafe fn after_fork() {
         }
         if me.is_some_and(|m| core::ptr::eq(m, t)) {
             t.tid.store(os::id(), Ordering::Relaxed);
+            t.ours.store(false, Ordering::Relaxed);
             fork_is_over(t);
             continue;
         }

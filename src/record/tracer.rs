@@ -382,13 +382,11 @@ impl Tracer {
         let period = self.period.max(PERIOD_MIN);
         let job = Job { shared: shared.clone(), period, input: Some((opening, targets)), outcome: None };
         let slot = Box::into_raw(Box::new(Some(job)));
-        thread::writer_comes();
         // SAFETY: the slot stays until the thread has been joined, and nobody else touches it before; `main` catches panics.
         let spawned = unsafe { os::OwnThread::spawn(writer::main, slot.cast()) };
         let thread = match spawned {
             Ok(t) => t,
             Err(errno) => {
-                thread::writer_goes();
                 thread::end_trace();
                 black_box::close();
                 // SAFETY: the thread does not exist, so the box is ours again.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::buffer::Pool;
 use super::flight::Ring;
 use super::generation::{Closer, Lost, Opening};
-use super::thread::{self, Internal};
+use super::thread::Internal;
 use crate::sys::thread as os;
 
 /// A user's sink.
@@ -137,7 +137,6 @@ impl fmt::Debug for TraceEnd {
 /// The thread's entry: `arg` is a `*mut Option<Job>` that nobody else touches until the thread has been joined.
 pub(crate) extern "C" fn main(arg: *mut c_void) -> *mut c_void {
     os::set_own_name(c"exectrace");
-    thread::writer_is_here();
     // SAFETY: see above.
     let slot = unsafe { &mut *arg.cast::<Option<Job>>() };
     if let Some(job) = slot {
@@ -150,7 +149,6 @@ pub(crate) extern "C" fn main(arg: *mut c_void) -> *mut c_void {
         // Who waits for a change would wait for ever.
         shared.gone.store(true, Ordering::Release);
     }
-    thread::writer_goes();
     core::ptr::null_mut()
 }
 

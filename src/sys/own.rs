@@ -8,8 +8,9 @@ use core::ops::Deref;
 
 /// Makes `T` a page (or some) of its own, to be kept from children. All bits zero must be a good value of `T`, and mean "nothing".
 // The alignment is the largest page of the target, so that nothing else is on it.
-#[cfg_attr(target_arch = "aarch64", repr(C, align(65536)))]
-#[cfg_attr(not(target_arch = "aarch64"), repr(C, align(4096)))]
+// Only Linux has it wiped, and other systems' linkers do not take the largest alignment.
+#[cfg_attr(all(target_arch = "aarch64", target_os = "linux"), repr(C, align(65536)))]
+#[cfg_attr(not(all(target_arch = "aarch64", target_os = "linux")), repr(C, align(4096)))]
 #[derive(Debug)]
 pub(crate) struct OfProcess<T>(T);
 

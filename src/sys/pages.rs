@@ -143,6 +143,10 @@ pub(crate) enum Refused {
     /// The system does not know how (Linux before 5.14).
     Unknown,
     /// There is no room, on the disk or in memory.
+    #[cfg_attr(
+        not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))),
+        allow(dead_code, reason = "only Linux is asked")
+    )]
     NoRoom,
 }
 

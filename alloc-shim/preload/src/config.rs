@@ -12,8 +12,8 @@
 //! | `EXECTRACE_PERIOD_MS` | how long a generation lasts | 1000 |
 //! | `EXECTRACE_FLIGHT` | keep only the last so many bytes of the trace, in the file and in one beside it, `.old` | all |
 //! | `EXECTRACE_CTL` | listen on this socket for `exectrace ctl`; `%p` is the process id | none |
-//! | `EXECTRACE_PAUSED` | `1`: begin with the first `exectrace ctl SOCKET start` | `0` |
-//! | `EXECTRACE_FOLLOW` | `1`: children are recorded, too; `EXECTRACE_OUT` needs a `%p` | `0` |
+//! | `EXECTRACE_PAUSED` | `1`: begin with the first `exectrace ctl SOCKET start`; what is executed later waits for the next one, what is forked does as its parent | `0` |
+//! | `EXECTRACE_FOLLOW` | `1`: children are recorded, too; `EXECTRACE_OUT` and `EXECTRACE_CTL` need a `%p` | `0` |
 //! | `EXECTRACE_PARENT` | record only children of the process with this id, and with `EXECTRACE_FOLLOW` theirs | any process |
 //!
 //! A process that is recorded leaves its id in `EXECTRACE_STARTED`: so its children know that they are children, and the program that
@@ -130,6 +130,10 @@ impl Config {
             None => None,
             Some(path) => Some(std::path::absolute(&path).map_err(|e| format!("EXECTRACE_CTL: {e}"))?),
         };
+        let per_process = |pattern: &Path| filled(pattern, 0, 0) != filled(pattern, 1, 0);
+        if follow && control.as_deref().is_some_and(|path| !per_process(path)) {
+            return Err("EXECTRACE_FOLLOW needs a %p in EXECTRACE_CTL, so that each process has a socket".to_owned());
+        }
         let paused = flag("EXECTRACE_PAUSED", false)?;
         if paused && control.is_none() {
             return Err("EXECTRACE_PAUSED needs EXECTRACE_CTL, so that it can be told to start".to_owned());
@@ -146,6 +150,11 @@ impl Config {
     /// Where process `pid` listens, if it does.
     pub(crate) fn control(&self, pid: u32) -> Option<PathBuf> {
         Some(filled(self.control.as_ref()?, pid, 0))
+    }
+
+    /// Whether processes are told when to begin and to end.
+    pub(crate) fn has_control(&self) -> bool {
+        self.control.is_some()
     }
 
     /// Whether each process has a file of its own, which no other one overwrites.

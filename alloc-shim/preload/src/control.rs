@@ -10,6 +10,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::time::{Duration, Instant};
 
 use exectrace::__preload as guest;
 
@@ -18,7 +19,7 @@ use crate::session;
 /// The longest path that an address of a socket has room for, with its final zero.
 const ADDRESS_PATH_BYTES: usize = 108;
 /// How long a client may take for its line, and for taking the answer.
-const PATIENCE_SECONDS: libc::time_t = 1;
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How much is read at once, and the longest line of a command, which may have a path.
 const PART_BYTES: usize = 256;
 const LINE_BYTES_MAX: usize = 8 << 10;
@@ -48,7 +49,7 @@ pub(crate) fn begin(path: PathBuf) -> Result<(), String> {
         match READY.load(Ordering::Acquire) {
             0 => pause(),
             1 => return Ok(()),
-            e if -e == libc::EADDRINUSE => return wrong("somebody listens there".to_owned()),
+            e if -e == libc::EADDRINUSE => return wrong("somebody listens there, or it is no socket".to_owned()),
             e => return wrong(std::io::Error::from_raw_os_error(-e).to_string()),
         }
     }
@@ -93,20 +94,14 @@ fn serve() {
 }
 
 fn answer(client: i32) {
-    let time = libc::timeval { tv_sec: PATIENCE_SECONDS, tv_usec: 0 };
-    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        let (at, bytes) = ((&raw const time).expose_provenance(), size_of::<libc::timeval>());
-        let args = [client as usize, libc::SOL_SOCKET as usize, option as usize, at, bytes, 0];
-        // SAFETY: the kernel reads a time there.
-        unsafe { guest::system(libc::SYS_setsockopt, args) };
-    }
+    wait_at_most(client, libc::SO_SNDTIMEO, PATIENCE);
     let Some(line) = line(client) else { return };
     let mut text = match line.split(|&b| b == b' ').next().unwrap_or_default() {
         b"start" => session::control_start(),
         b"stop" => session::control_stop(),
         // Whoever asks makes the snapshot, of what is in the file then.
         b"snapshot" => session::control_flush(),
-        b"status" => Ok(session::control_status()),
+        b"status" => session::control_status(),
         _ => Err("unknown command".to_owned()),
     }
     .unwrap_or_else(|why| format!("{{\"ok\":false,\"error\":{}}}", quoted(OsStr::new(&why))));
@@ -123,11 +118,25 @@ fn answer(client: i32) {
     }
 }
 
-/// A client's line, without its end. `None` if none comes.
+/// Sets a time limit for one call.
+fn wait_at_most(client: i32, option: i32, time: Duration) {
+    // 0 would be no limit.
+    let micros = time.subsec_micros().max(1);
+    let time = libc::timeval { tv_sec: time.as_secs() as libc::time_t, tv_usec: micros as libc::suseconds_t };
+    let (at, bytes) = ((&raw const time).expose_provenance(), size_of::<libc::timeval>());
+    let args = [client as usize, libc::SOL_SOCKET as usize, option as usize, at, bytes, 0];
+    // SAFETY: the kernel reads a time there.
+    unsafe { guest::system(libc::SYS_setsockopt, args) };
+}
+
+/// A client's line, without its end. `None` if none comes in time, be it that it comes letter by letter.
 fn line(client: i32) -> Option<Vec<u8>> {
+    let end = Instant::now() + PATIENCE;
     let mut line = Vec::new();
     let mut bytes = [0u8; PART_BYTES];
     loop {
+        let left = end.checked_duration_since(Instant::now())?;
+        wait_at_most(client, libc::SO_RCVTIMEO, left);
         let at = bytes.as_mut_ptr().expose_provenance();
         // SAFETY: the kernel writes at most so many bytes there.
         let n = unsafe { guest::system(libc::SYS_read, [client as usize, at, PART_BYTES, 0, 0, 0]) };
@@ -184,13 +193,14 @@ fn listen(path: &Path, own: bool) -> Result<i32, i32> {
     let socket = make()?;
     let mut bound = call(libc::SYS_bind, socket);
     if bound == -libc::EADDRINUSE {
+        let file = CString::new(name).map_err(|_| libc::EINVAL)?;
+        let at = file.as_ptr().expose_provenance();
         // What nobody listens on was left by a process that was killed.
         let probe = make()?;
         let refused = call(libc::SYS_connect, probe) == -libc::ECONNREFUSED;
         crate::sink::close(probe);
-        if refused {
-            let file = CString::new(name).map_err(|_| libc::EINVAL)?;
-            let at = file.as_ptr().expose_provenance();
+        // So is what cannot be listened on: a file of somebody's.
+        if refused && is_socket(dir, at) {
             // SAFETY: a terminated path.
             unsafe { guest::system(libc::SYS_unlinkat, [dir as usize, at, 0, 0, 0, 0]) };
             bound = call(libc::SYS_bind, socket);
@@ -204,6 +214,16 @@ fn listen(path: &Path, own: bool) -> Result<i32, i32> {
     // SAFETY: no memory is involved.
     number(unsafe { guest::system(libc::SYS_listen, [socket as usize, 16, 0, 0, 0, 0]) })?;
     Ok(if own { socket } else { crate::sink::lift(socket).unwrap_or(socket) })
+}
+
+/// Whether a name in a directory is that of a socket, and not of a link to one. `name` is the address of a terminated path.
+fn is_socket(dir: i32, name: usize) -> bool {
+    // SAFETY: all-zero is a valid stat.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    let args = [dir as usize, name, (&raw mut stat).expose_provenance(), libc::AT_SYMLINK_NOFOLLOW as usize, 0, 0];
+    // SAFETY: a terminated path, and the kernel writes a stat there.
+    let known = unsafe { guest::system(libc::SYS_newfstatat, args) } == 0;
+    known && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK
 }
 
 /// Removes the socket: at the process's end.

@@ -35,8 +35,8 @@ struct BlackBox {
 /// How often one process may write files under one name, before and after each `exec`.
 const FILES_MAX: u32 = 1000;
 
-/// Somebody starts or stops, or the process ends: see [`Turn`].
-static TURN: AtomicBool = AtomicBool::new(false);
+/// The thread that starts or stops, or ends the process; 0 for none: see [`Turn`].
+static TURN: AtomicU32 = AtomicU32::new(0);
 /// The process ends: nothing begins any more.
 static OVER: AtomicBool = AtomicBool::new(false);
 /// The file that is written.
@@ -46,11 +46,15 @@ static FILE: Mutex<Option<PathBuf>> = Mutex::new(None);
 struct Turn;
 
 impl Turn {
-    /// Waits for its turn; `None` if that does not come within seconds.
+    /// Waits for its turn; `None` if that does not come within seconds, or if this is a signal handler on the thread that has it.
     fn take() -> Option<Turn> {
+        // SAFETY: no arguments.
+        let me = unsafe { guest::system(libc::SYS_gettid, [0; 6]) } as u32;
         for _ in 0..TURN_LOOKS {
-            if !TURN.swap(true, Ordering::Acquire) {
-                return Some(Turn);
+            match TURN.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Turn),
+                Err(holder) if holder == me => return None,
+                Err(_) => {}
             }
             let time = libc::timespec { tv_sec: 0, tv_nsec: 100_000 };
             // SAFETY: the kernel reads a time there.
@@ -62,7 +66,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        TURN.store(false, Ordering::Release);
+        TURN.store(0, Ordering::Release);
     }
 }
 
@@ -93,7 +97,7 @@ pub(crate) extern "C" fn begin() {
                 if config.mimalloc {
                     crate::next::swap();
                 }
-                begin_process(config);
+                begin_process(config, !config.paused);
             }
         }
         Ok(None) => {}
@@ -101,21 +105,21 @@ pub(crate) extern "C" fn begin() {
     }
 }
 
-/// This process is one of those to be recorded.
-fn begin_process(config: &Config) {
+/// This process is one of those to be recorded: `now`, or at a command.
+fn begin_process(config: &Config, now: bool) {
     let pid = guest::process_id();
     // Whatever stands between here and a trace that runs, the program's `errno` is as it was.
     // SAFETY: the process has one thread: this is the constructor, or the child of a fork.
     unsafe { std::env::set_var(STARTED, pid.to_string()) };
     OWN.store(pid, Ordering::Release);
+    // Whoever is at the socket as soon as it is there waits until this is over.
+    let Some(_turn) = Turn::take() else { return complain("cannot record: somebody else starts or stops") };
     if let Some(path) = config.control(pid)
         && let Err(why) = control::begin(path)
     {
         complain(&why);
     }
-    if !config.paused
-        && let Err(why) = start(config)
-    {
+    if now && let Err(why) = start(config) {
         complain(&why);
     }
 }
@@ -133,6 +137,7 @@ fn start(config: &Config) -> Result<(), String> {
     let pid = guest::process_id();
     match sink(config, pid).and_then(|sink| start_into(config, sink)) {
         Ok(path) => {
+            // Whoever has the turn is the only one to touch it.
             if let Ok(mut file) = FILE.try_lock() {
                 *file = Some(path);
             }
@@ -151,7 +156,7 @@ pub(crate) fn control_start() -> Result<String, String> {
     }
     let config = CONFIG.get().filter(|_| !OVER.load(Ordering::Acquire)).ok_or("the program ends")?;
     start(config)?;
-    Ok(control_status())
+    Ok(status())
 }
 
 /// The command to stop.
@@ -164,7 +169,7 @@ pub(crate) fn control_stop() -> Result<String, String> {
     if let Err(e) = stopped {
         return Err(e.to_string());
     }
-    Ok(control_status())
+    Ok(status())
 }
 
 /// Has all that was recorded up to now in the file.
@@ -174,11 +179,17 @@ pub(crate) fn control_flush() -> Result<String, String> {
         return Err("it is not recorded".to_owned());
     }
     guest::flush();
-    Ok(control_status())
+    Ok(status())
 }
 
-/// What is going on. `file` is the one that is written, or was last.
-pub(crate) fn control_status() -> String {
+/// What is going on.
+pub(crate) fn control_status() -> Result<String, String> {
+    let _turn = Turn::take().ok_or("busy")?;
+    Ok(status())
+}
+
+/// The same for whoever has the turn. `file` is the one that is written, or was last.
+fn status() -> String {
     let state = if is_recorded() { "recording" } else { "paused" };
     let file = FILE.try_lock().ok().and_then(|file| file.clone());
     let file = file.map_or_else(|| "null".to_owned(), |file| control::quoted(file.as_os_str()));
@@ -235,9 +246,8 @@ impl BlackBox {
 /// All that it held is in the trace's file.
 fn remove_box() {
     let Some(mut black_box) = BLACK_BOX.try_lock().ok().and_then(|mut place| place.take()) else { return };
-    let at = black_box.path.as_ptr().expose_provenance();
-    // SAFETY: a terminated path.
-    unsafe { guest::system(libc::SYS_unlinkat, [libc::AT_FDCWD as usize, at, 0, 0, 0, 0]) };
+    // Another one may stand there: of a process that writes under the same name.
+    sink::remove_box(&black_box.path, black_box.identity);
     black_box.close();
 }
 
@@ -295,9 +305,10 @@ pub(crate) fn forked() {
         return;
     }
     OWN.store(0, Ordering::Release);
-    RECORDED.store(0, Ordering::Release);
+    // Where commands decide, the child is recorded if its parent was: nobody tells the child what its parent was told before.
+    let parents = RECORDED.swap(0, Ordering::AcqRel) != 0;
     // Whoever had these in the parent is not here.
-    TURN.store(false, Ordering::Release);
+    TURN.store(0, Ordering::Release);
     OVER.store(false, Ordering::Release);
     // The parent's files. The child's own come instead.
     if let Ok(mut place) = BLACK_BOX.try_lock() {
@@ -307,7 +318,7 @@ pub(crate) fn forked() {
     if let Some(config) = CONFIG.get()
         && config.follow
     {
-        begin_process(config);
+        begin_process(config, parents || !config.has_control());
     }
 }
 

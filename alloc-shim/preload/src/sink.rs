@@ -263,9 +263,36 @@ pub(crate) fn close(fd: i32) {
 }
 
 /// Makes an empty file to be mapped. It is in the way of nobody, as the trace's is.
+///
+/// What is there under its name is removed, and not emptied: some process may have it mapped still, and would be ended by a signal where
+/// its memory is no more.
 pub(crate) fn create_box(path: &CString) -> io::Result<guest::Kept> {
-    let fd = open_as(path, libc::O_CREAT | libc::O_TRUNC | libc::O_RDWR)?;
-    guest::Kept::new(fd).ok_or_else(|| io::Error::other("too many files are kept"))
+    unlink(path);
+    let fd = open_as(path, libc::O_CREAT | libc::O_EXCL | libc::O_RDWR)?;
+    guest::Kept::new(fd).ok_or_else(|| {
+        close(fd);
+        unlink(path);
+        io::Error::other("too many files are kept")
+    })
+}
+
+/// Removes a file, if it is there.
+fn unlink(path: &CString) {
+    let at = path.as_ptr().expose_provenance();
+    // SAFETY: a terminated path.
+    unsafe { guest::system(libc::SYS_unlinkat, [libc::AT_FDCWD as usize, at, 0, 0, 0, 0]) };
+}
+
+/// Removes a box, if the file under its name is it.
+pub(crate) fn remove_box(path: &CString, own: (u64, u64)) {
+    // SAFETY: all-zero is a valid stat.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    let (at, to) = (path.as_ptr().expose_provenance(), (&raw mut stat).expose_provenance());
+    let args = [libc::AT_FDCWD as usize, at, to, libc::AT_SYMLINK_NOFOLLOW as usize, 0, 0];
+    // SAFETY: a terminated path, and the kernel writes a stat there.
+    if unsafe { guest::system(libc::SYS_newfstatat, args) } == 0 && (stat.st_dev, stat.st_ino) == own {
+        unlink(path);
+    }
 }
 
 /// Device and inode.

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -81,9 +81,17 @@ impl Server {
         let mut dir = path.as_os_str().to_owned();
         dir.push(format!(".{}", std::process::id()));
         let dir = PathBuf::from(dir);
-        fs::DirBuilder::new().create(&dir)?;
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
         let made = dir.join("ctl");
+        let create = || fs::DirBuilder::new().mode(0o700).create(&dir);
+        match create() {
+            // Left by a process of the same number that was killed.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let _ = fs::remove_file(&made);
+                fs::remove_dir(&dir)?;
+                create()?;
+            }
+            other => other?,
+        }
         let listener = with_short(&made, |short| UnixListener::bind(short)).and_then(|listener| {
             fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
             fs::rename(&made, path)?;

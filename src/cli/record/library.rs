@@ -10,12 +10,17 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The library of this build of the command, and the same with mimalloc inside; none in builds that have it elsewhere.
+/// The library of this build of the command; none in builds that have it elsewhere.
 #[cfg(embedded_preload)]
-const LIBRARIES: Option<[&[u8]; 2]> =
-    Some([include_bytes!(env!("EXECTRACE_PRELOAD_BUILT")), include_bytes!(env!("EXECTRACE_PRELOAD_MIMALLOC_BUILT"))]);
+const LIBRARY: Option<&[u8]> = Some(include_bytes!(env!("EXECTRACE_PRELOAD_BUILT")));
 #[cfg(not(embedded_preload))]
-const LIBRARIES: Option<[&[u8]; 2]> = None;
+const LIBRARY: Option<&[u8]> = None;
+
+/// The same with mimalloc inside; none where that could not be built.
+#[cfg(embedded_preload_mimalloc)]
+const WITH_MIMALLOC: Option<&[u8]> = Some(include_bytes!(env!("EXECTRACE_PRELOAD_MIMALLOC_BUILT")));
+#[cfg(not(embedded_preload_mimalloc))]
+const WITH_MIMALLOC: Option<&[u8]> = None;
 
 /// Its file's name where it stands by itself.
 const NAME: &str = "libexectrace_preload.so";
@@ -30,8 +35,13 @@ pub fn path(asked: Option<&Path>, mimalloc: bool) -> Result<PathBuf, Failure> {
         }
         return Ok(absolute);
     }
-    if let Some(libraries) = LIBRARIES {
-        return installed(libraries[usize::from(mimalloc)]);
+    if let Some(library) = LIBRARY {
+        let asked = if mimalloc { WITH_MIMALLOC } else { Some(library) };
+        return installed(asked.ok_or_else(|| {
+            let hint =
+                "build exectrace where there is a C compiler; without --mimalloc the program keeps its allocator";
+            Failure::usage("this build of exectrace has no preload library with mimalloc", hint)
+        })?);
     }
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
     beside.filter(|path| path.is_file()).ok_or_else(|| {

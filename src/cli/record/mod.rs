@@ -86,7 +86,8 @@ pub struct Args {
     /// a program that is started again is app.2.trace, or has the number in place of a `%n` in FILE
     #[arg(long, value_name = "SOCKET")]
     ctl: Option<PathBuf>,
-    /// Record nothing before `exectrace ctl SOCKET start`
+    /// Record nothing before `exectrace ctl SOCKET start`. With --follow, a process that is forked later does as its parent; one that
+    /// executes another program waits for the next start
     #[arg(long, requires = "ctl")]
     paused: bool,
     /// The least time between two snapshots, in seconds
