@@ -379,6 +379,12 @@ fn the_library_works_by_the_environment_alone() {
         assert_eq!(out.status.code(), Some(42), "{said}");
         assert!(said.starts_with(&format!("exectrace: {name}")), "{said}");
     }
+    // Of several processes only one could listen there.
+    let follows = [("EXECTRACE_OUT", "%p.trace"), ("EXECTRACE_FOLLOW", "1"), ("EXECTRACE_CTL", "s")];
+    let out = run(&follows, &["echo"]);
+    assert_eq!(out.status.code(), Some(42));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.starts_with("exectrace: EXECTRACE_FOLLOW needs a %p in EXECTRACE_CTL"), "{said}");
     let out = run(&[("EXECTRACE_OUT", "/no/such/directory/w.trace")], &["echo"]);
     assert_eq!(out.status.code(), Some(42));
     assert!(String::from_utf8_lossy(&out.stderr).starts_with("exectrace: cannot record to /no/such"), "{out:?}");

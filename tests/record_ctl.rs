@@ -352,3 +352,77 @@ fn the_library_removes_no_file_that_is_no_socket() {
     assert!(listens && said.is_empty(), "{said}");
     assert_eq!(files(scratch.path("")), ["raw.trace"]);
 }
+
+/// A child that is forked after the command to start is recorded from its beginning; one that is forked after the command to stop is not.
+#[test]
+fn a_child_does_as_its_parent_was_told() {
+    let scratch = Scratch::new("ctl-forks");
+    let (socket, trace) = (scratch.path("s"), scratch.path("t.trace"));
+    for (options, first) in [(&["--quiet", "--follow", "--paused"][..], false), (&["--quiet", "--follow"], true)] {
+        let mut app = Running::recorded_as("obeys_by_forks", &socket, &trace, options);
+        app.calls(30);
+        ctl(&socket, &[if first { "stop" } else { "start" }]);
+        app.calls(50);
+        ctl(&socket, &[if first { "start" } else { "stop" }]);
+        app.calls(70);
+        assert_eq!(app.end().status.code(), Some(7));
+        let all = files(scratch.path(""));
+        let mut counts: Vec<u64> = all.iter().map(|name| calls(&scratch.path(name), "access")).collect();
+        counts.sort_unstable();
+        let expected: &[u64] = if first { &[1, 1, 30, 70] } else { &[1, 50] };
+        assert_eq!(counts, expected, "{options:?}: {all:?}");
+        all.iter().for_each(|name| std::fs::remove_file(scratch.path(name)).expect("a trace"));
+    }
+}
+
+/// Whoever finds the socket as soon as it is there finds the recording that the program began with, and its file.
+#[test]
+fn a_command_that_comes_at_once_waits_for_the_beginning() {
+    let scratch = Scratch::new("ctl-at-once");
+    let (socket, trace) = (scratch.path("s"), scratch.path("raw.trace"));
+    for command in ["start\n", "status\n"].repeat(10) {
+        let ask = || {
+            let mut stream = UnixStream::connect(&socket).ok()?;
+            stream.write_all(command.as_bytes()).ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok().map(|_| answer)
+        };
+        let mut app = Command::new(program("faults.c"));
+        app.arg("obeys").env("LD_PRELOAD", library()).env("EXECTRACE_OUT", &trace).env("EXECTRACE_CTL", &socket);
+        let said = std::thread::scope(|s| {
+            let asked = s.spawn(|| {
+                let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+                loop {
+                    match ask() {
+                        Some(answer) => return answer,
+                        None => assert!(std::time::Instant::now() < end, "no answer"),
+                    }
+                }
+            });
+            let app = Running::of(app);
+            let said = asked.join().expect("an answer");
+            assert_eq!(app.end().status.code(), Some(7));
+            said
+        });
+        let expected = if command == "start\n" { "it is recorded already" } else { "raw.trace\"" };
+        assert!(said.contains(expected), "{command}: {said}");
+        assert_eq!(files(scratch.path("")), ["raw.trace"]);
+        std::fs::remove_file(&trace).expect("the trace");
+    }
+}
+
+/// A command that was killed while it made its socket leaves a directory; one with the same number is not hindered by it.
+#[test]
+fn what_a_killed_command_left_is_replaced() {
+    let scratch = Scratch::new("ctl-left");
+    let (socket, trace) = (scratch.path("s"), scratch.path("t.trace"));
+    let mut command = Command::new("sh");
+    let script =
+        "mkdir \"$1.$$\" && : >\"$1.$$/ctl\" && exec \"$0\" record --quiet --ctl \"$1\" -o \"$2\" -- \"$3\" obeys";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_exectrace")]).args([&socket, &trace]).arg(program("faults.c"));
+    let mut app = Running::of(command);
+    app.calls(3);
+    ctl(&socket, &["status"]);
+    assert_eq!(app.end().status.code(), Some(7));
+    assert_eq!(files(scratch.path("")), ["t.trace"]);
+}

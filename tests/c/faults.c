@@ -168,6 +168,28 @@ static int obeys(void) {
     return 7;
 }
 
+// The same, but that a child of each line's own does the calls, after one of the parent's.
+static int obeys_by_forks(void) {
+    char line[100];
+    printf("ready\n");
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        access("/parent", F_OK);
+        pid_t pid = fork();
+        if (pid == 0) {
+            for (int i = atoi(line); i > 0; i--)
+                access("/asked", F_OK);
+            _exit(0);
+        }
+        int status = -1;
+        if (waitpid(pid, &status, 0) != pid || status != 0)
+            return 1;
+        printf("done\n");
+        fflush(stdout);
+    }
+    return 7;
+}
+
 // So many calls, and a little pause between some of them.
 static int calls(int n) {
     for (int i = 0; i < n; i++) {
@@ -193,6 +215,8 @@ int main(int argc, char **argv) {
         return storm();
     if (strcmp(what, "obeys") == 0)
         return obeys();
+    if (strcmp(what, "obeys_by_forks") == 0)
+        return obeys_by_forks();
     if (strcmp(what, "obeys_in_child") == 0) {
         pid_t pid = fork();
         if (pid == 0)
