@@ -323,21 +323,24 @@ fn system_calls_pauses_and_the_cooldown() {
     let _alone = alone();
     let (scratch, heard) = (Scratch::new("hunt-calls"), Heard::default());
     let limit = Duration::from_millis(15);
-    // A pause counts by its parts in each generation, which are of 10 ms here.
-    let pause = Duration::from_millis(2);
-    let triggers = [Trigger::Syscall(limit), Trigger::GcPause(pause)];
-    let flight = hunting(&scratch, &triggers, &heard).start().expect("on");
+    let flight = hunting(&scratch, &[Trigger::Syscall(limit)], &heard).start().expect("on");
     let (mut from, mut to) = io::pipe().expect("a pipe");
     let read = std::thread::spawn(move || io::Read::read(&mut from, &mut [0]).expect("a byte"));
     std::thread::sleep(Duration::from_millis(100));
     to.write_all(b"x").expect("it reads");
     read.join().expect("no panic");
     assert_eq!(heard.wait(1).trigger, Trigger::Syscall(limit));
+    flight.stop();
+    // A pause is looked at inside of a generation.
+    let heard = Heard::default();
+    let recorder = hunting(&scratch, &[Trigger::GcPause(limit)], &heard);
+    let flight = recorder.tracer(Tracer::new().generation_period(Duration::from_secs(3600))).start().expect("on");
     let heap = exectrace::hooks::gc::GcHeap::new();
     heap.stw_begin(exectrace::hooks::gc::Stw::MarkTermination);
     std::thread::sleep(Duration::from_millis(60));
     heap.stw_end();
-    assert_eq!(heard.wait(2).trigger, Trigger::GcPause(pause));
+    exectrace::flush();
+    assert_eq!(heard.wait(1).trigger, Trigger::GcPause(limit));
     flight.stop();
     // With a cool-down the second is not taken.
     let heard = Heard::default();

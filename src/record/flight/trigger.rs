@@ -30,7 +30,8 @@ pub enum Trigger {
     Region(Duration),
     /// A system call took longer than this.
     Syscall(Duration),
-    /// A collector stopped the world for longer than this. A pause that goes on over the end of a generation counts by its parts.
+    /// A collector stopped the world for longer than this. A pause that is not over when a generation ends is cut off there, and
+    /// found too short.
     GcPause(Duration),
     /// An allocation failed: [`Alloc`](crate::Alloc) had no memory to give.
     AllocationFailure,
