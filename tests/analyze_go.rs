@@ -127,9 +127,11 @@ fn goroutines_have_gos_times() {
                 assert_eq!(g.execution_ns, part("Execution time"), "{at}");
                 // A system call without a processor that goes on at the end of the trace counts twice in Go, and under
                 // other names: as execution of the call and as waiting for a processor.
+                // One that lost its processor after another goroutine came back from an older call, which it had begun on the same
+                // processor, counts in Go as execution of the call alone: Go forgets whose the processor is then.
                 let open = g.syscall_blocked_ns - part("Block time (syscall)");
-                assert!(open == 0 || g.end_at_ns.is_none(), "{at}");
-                assert_eq!(g.sched_wait_ns + open, part("Sched wait time"), "{at}");
+                let waits_in_go = if g.end_at_ns.is_none() { open } else { 0 };
+                assert_eq!(g.sched_wait_ns + waits_in_go, part("Sched wait time"), "{at}");
                 assert_eq!(g.syscall_ns + open, part("Syscall execution time"), "{at}");
                 let waits = parts.iter().filter_map(|(name, d)| {
                     let reason = name.strip_prefix("Block time (")?.strip_suffix(')')?;
