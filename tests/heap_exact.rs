@@ -43,7 +43,7 @@ exectrace::interpose!();
 
 /// Runs before `main`, as constructors of C++ do.
 extern "C" fn early() {
-    std::mem::forget(vec![1u8; 12_345]);
+    std::mem::forget(std::hint::black_box(vec![1u8; 12_345]));
 }
 #[used]
 #[unsafe(link_section = ".init_array")]
