@@ -119,8 +119,9 @@ mod door {
     pub use crate::hook::user::log_fmt as __log_fmt;
     pub use crate::hook::user::{Region, Task, log, with_region};
     pub use crate::record::allocations::Allocations;
+    pub use crate::record::ending::{StartError, Stats, StopError};
     pub use crate::record::flight::{Fired, Flight, FlightRecorder, Snapshot, Trigger};
-    pub use crate::record::tracer::{StartError, Stats, StopError, Symbolize, Tracer};
+    pub use crate::record::tracer::{Symbolize, Tracer};
 
     use crate::record;
 

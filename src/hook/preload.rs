@@ -6,6 +6,7 @@
 use core::sync::atomic::Ordering;
 
 use super::interpose::descriptor;
+use crate::record::ending::{StartError, Stats, StopError};
 use crate::record::thread::{self, busy};
 use crate::record::{black_box, tracer};
 use crate::sys::{pages, raw, thread as os};
@@ -66,7 +67,7 @@ pub unsafe fn in_child() {
 ///
 /// # Errors
 /// As there.
-pub fn start(tracer: crate::Tracer, sink: impl std::io::Write + Send + 'static) -> Result<(), crate::StartError> {
+pub fn start(tracer: crate::Tracer, sink: impl std::io::Write + Send + 'static) -> Result<(), StartError> {
     tracer.start_inside(Box::new(sink))
 }
 
@@ -74,7 +75,7 @@ pub fn start(tracer: crate::Tracer, sink: impl std::io::Write + Send + 'static) 
 ///
 /// # Errors
 /// As there.
-pub fn stop() -> Result<crate::Stats, crate::StopError> {
+pub fn stop() -> Result<Stats, StopError> {
     tracer::stop_inside()
 }
 

@@ -15,8 +15,9 @@ pub(crate) use trigger::allocation_failed;
 pub use trigger::{Fired, Trigger};
 use trigger::{Hunter, Plan, Watch};
 
+use super::ending::StartError;
 use super::thread::Internal;
-use super::tracer::{self, StartError, Tracer};
+use super::tracer::{self, Tracer};
 use crate::format::Version;
 use crate::sys::clock;
 

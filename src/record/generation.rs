@@ -32,7 +32,7 @@ const OWN_PROCESSOR: u64 = 0;
 /// How long a name read from the system is believed.
 const NAME_FRESH_NS: u64 = 1_000_000_000;
 
-/// What was lost so far, by the reasons of [`Stats`](super::tracer::Stats).
+/// What was lost so far, by the reasons of [`Stats`](super::ending::Stats).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lost {
     pub(crate) full: u64,

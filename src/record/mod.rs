@@ -41,6 +41,7 @@ pub(crate) mod buffer;
 #[cfg(not(loom))]
 pub(crate) mod clock;
 #[cfg(not(loom))]
+pub mod ending;
 pub mod flight;
 pub(crate) mod gate;
 #[cfg(not(loom))]

@@ -88,10 +88,10 @@ impl ObjectModel<Vm> for Vm {
         to
     }
     fn copy_to(_: ObjectReference, _: ObjectReference, _: Address) -> Address {
-        unimplemented!("for plans that compact")
+        unreachable!("no plan here compacts")
     }
     fn get_reference_when_copied_to(_: ObjectReference, _: Address) -> ObjectReference {
-        unimplemented!("for plans that compact")
+        unreachable!("no plan here compacts")
     }
     fn get_current_size(of: ObjectReference) -> usize {
         object(of).bytes as usize
@@ -106,7 +106,7 @@ impl ObjectModel<Vm> for Vm {
         0
     }
     fn get_type_descriptor(_: ObjectReference) -> &'static [i8] {
-        unimplemented!("not called")
+        unreachable!("nobody asks for it")
     }
     fn ref_to_object_start(of: ObjectReference) -> Address {
         of.to_raw_address()
