@@ -99,7 +99,7 @@ pub struct Stats {
     pub lost_events_reentrant: u64,
     /// CPU samples that came while an event was being recorded, or found no room.
     pub lost_samples: u64,
-    /// Allocations, reallocations and frees that were not recorded though [`Tracer::allocations`] asks for them: no buffer was left, or
+    /// Allocations, reallocations and frees that were not recorded though [`Tracer::allocations`](crate::Tracer::allocations) asks for them: no buffer was left, or
     /// they happened inside an event, or on a thread after its end.
     pub lost_allocations: u64,
     /// Stacks that found no room in the stack table: their events have none. Counted since the program began.
