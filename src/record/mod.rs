@@ -42,6 +42,7 @@ pub(crate) mod buffer;
 pub(crate) mod clock;
 #[cfg(not(loom))]
 pub mod ending;
+#[cfg(not(loom))]
 pub mod flight;
 pub(crate) mod gate;
 #[cfg(not(loom))]
